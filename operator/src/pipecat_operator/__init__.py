@@ -1,0 +1,1 @@
+"""The operator: BotSessions in, rooms and Jobs out."""
