@@ -1,0 +1,325 @@
+"""The few raw Kubernetes API calls, and their errors.
+
+Raw aiohttp, because a session costs a handful of calls and the generated clients cost five times the CPU for
+each. Credentials come from kopf's own login helpers, so that both speak to the same cluster as the same user.
+
+Errors::
+
+    ApiError                 anything the API server or the network refused
+     +-- NotFound            404
+     +-- AlreadyExists       409 on create
+     +-- Conflict            409, 412 or a failed JSON Patch test: the object is not what we thought
+     +-- Expired             410: the watch or list must begin again
+     +-- Refused             400, 403, 405, 413, 415, 422: asking again changes nothing
+     +-- Unavailable         401, 408, 429, 5xx, no answer: asking again later may help
+"""
+
+import base64
+import json
+import ssl
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+import kopf
+
+from pipecat_operator import names
+
+Object = dict[str, Any]
+"""A Kubernetes object as JSON."""
+
+REQUEST_TIMEOUT_S: Final = 30.0
+CREDENTIALS_MAX_AGE_S: Final = 60.0
+"""Projected service-account tokens change on disk about every hour."""
+
+JSON_PATCH_TEST_FAILED: Final = "testing value"
+
+
+class ApiError(Exception):
+    """A call to the API server that failed.
+
+    ``status`` is the HTTP status (0: no answer), ``reason`` Kubernetes' word for it, ``message`` its sentence.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{message} ({status} {reason})" if status else message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+
+class NotFound(ApiError):  # noqa: N818 - these read as the API server's own words
+    """404."""
+
+
+class AlreadyExists(ApiError):  # noqa: N818
+    """409 on create."""
+
+
+class Conflict(ApiError):  # noqa: N818
+    """The object is not, or no longer, the one we meant."""
+
+
+class Expired(ApiError):  # noqa: N818
+    """410: the resource version is too old."""
+
+
+class Refused(ApiError):  # noqa: N818
+    """The request itself is at fault."""
+
+
+class Unavailable(ApiError):  # noqa: N818
+    """The API server could not answer now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of the API, and the paths of its objects."""
+
+    group: str
+    version: str
+    plural: str
+
+    def path(self, namespace: str | None = None, name: str | None = None, sub: str | None = None) -> str:
+        """The URL path; no namespace means all of them."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        parts = [root]
+        if namespace:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, sub) if part]
+        return "/".join(parts)
+
+
+BOTS: Final = Resource(names.GROUP, names.VERSION, "bots")
+SESSIONS: Final = Resource(names.GROUP, names.VERSION, "botsessions")
+JOBS: Final = Resource("batch", "v1", "jobs")
+PODS: Final = Resource("", "v1", "pods")
+SECRETS: Final = Resource("", "v1", "secrets")
+EVENTS: Final = Resource("", "v1", "events")
+CONFIGMAPS: Final = Resource("", "v1", "configmaps")
+LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
+
+
+def login() -> kopf.ConnectionInfo:
+    """The credentials of the pod's service account, else of the kubeconfig.
+
+    Raises:
+        RuntimeError: neither is there.
+    """
+    settings = kopf.OperatorSettings()
+    info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    if info is None:
+        raise RuntimeError(
+            "No Kubernetes credentials: run in a pod with a service account, or set KUBECONFIG."
+        )
+    return info
+
+
+def ssl_context(info: kopf.ConnectionInfo) -> ssl.SSLContext:
+    """TLS as the credentials ask: their CA, their client certificate."""
+    cafile, cadata = info.ca_path, _decoded(info.ca_data)
+    context = ssl.create_default_context(cafile=cafile, cadata=cadata)
+    if info.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    certificate = _decoded(info.certificate_data)
+    key = _decoded(info.private_key_data)
+    if info.certificate_path and info.private_key_path:
+        context.load_cert_chain(info.certificate_path, info.private_key_path)
+    elif certificate and key:
+        # The ssl module loads client certificates from files only.
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "client.pem"
+            file.touch(mode=0o600)
+            file.write_text(certificate + "\n" + key)
+            context.load_cert_chain(file)
+    return context
+
+
+def _decoded(data: str | bytes | None) -> str | None:
+    if not data:
+        return None
+    text = data.decode() if isinstance(data, bytes) else data
+    return text if "-----BEGIN" in text else base64.b64decode(text).decode()
+
+
+class Kube:
+    """A client of one API server.
+
+    ``guard`` is called before every write; the leader's Lease raises from it once leadership may be lost.
+    """
+
+    def __init__(
+        self,
+        login: Callable[[], kopf.ConnectionInfo] = login,
+        guard: Callable[[], None] = lambda: None,
+        connections: int = 100,
+    ) -> None:
+        self._login = login
+        self._info = login()
+        self._info_at = time.monotonic()
+        self.guard = guard
+        self._http = aiohttp.ClientSession(
+            base_url=self._info.server.rstrip("/") + "/",
+            connector=aiohttp.TCPConnector(ssl=ssl_context(self._info), limit=connections),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
+            json_serialize=lambda value: json.dumps(value, separators=(",", ":")),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        await self._http.close()
+
+    @property
+    def default_namespace(self) -> str | None:
+        """The namespace of the service account or of the kubeconfig's context."""
+        return self._info.default_namespace
+
+    def _headers(self) -> dict[str, str]:
+        if time.monotonic() - self._info_at > CREDENTIALS_MAX_AGE_S:
+            self._info = self._login()
+            self._info_at = time.monotonic()
+        return self._info.as_http_headers()
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        params: dict[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        if method != "GET":
+            self.guard()
+        headers = {**self._headers(), "Content-Type": content_type}
+        try:
+            async with self._http.request(
+                method, path.lstrip("/"), json=body, params=params, headers=headers
+            ) as response:
+                if response.status >= 400:
+                    raise await _error(method, response)
+                answer: Object = await response.json()
+                return answer
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(0, type(error).__name__, f"no answer to {method} {path}: {error}") from error
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """One object."""
+        return await self._call("GET", resource.path(namespace, name))
+
+    async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
+        """Make an object; answers it as stored."""
+        return await self._call("POST", resource.path(namespace), body)
+
+    async def json_patch(
+        self, resource: Resource, namespace: str, name: str, patch: list[Object], sub: str | None = None
+    ) -> Object:
+        """Apply a JSON Patch (RFC 6902); a failed ``test`` raises Conflict."""
+        path = resource.path(namespace, name, sub)
+        return await self._call("PATCH", path, patch, content_type="application/json-patch+json")
+
+    async def replace(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
+        """Put the whole object; its resourceVersion must still be the stored one."""
+        return await self._call("PUT", resource.path(namespace, name), body)
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Delete the object of that UID, its dependants after it; gone already is as good."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        try:
+            await self._call("DELETE", resource.path(namespace, name), body)
+        except (NotFound, Conflict):
+            # Conflict: another object has the name now; ours is gone.
+            return
+
+    async def list(
+        self, resource: Resource, namespace: str | None, params: dict[str, str] | None = None, page: int = 500
+    ) -> tuple[list[Object], str]:
+        """Every object, paged, and the resource version to watch from.
+
+        Raises rather than answer a part: a cut list looks like missing objects.
+        """
+        items: list[Object] = []
+        query = {**(params or {}), "limit": str(page)}
+        while True:
+            answer = await self._call("GET", resource.path(namespace), params=query)
+            items += answer.get("items") or []
+            metadata = answer.get("metadata") or {}
+            if not metadata.get("continue"):
+                return items, str(metadata.get("resourceVersion", ""))
+            query["continue"] = metadata["continue"]
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        params: dict[str, str],
+        inactivity_s: float,
+    ) -> AsyncIterator[Object]:
+        """Watch events as they come, until the server ends the stream or it stays silent for ``inactivity_s``."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=inactivity_s)
+        query = {**params, "watch": "true", "allowWatchBookmarks": "true"}
+        path = resource.path(namespace)
+        try:
+            async with self._http.get(
+                path.lstrip("/"), params=query, headers=self._headers(), timeout=timeout
+            ) as response:
+                if response.status >= 400:
+                    raise await _error("GET", response)
+                rest = b""
+                async for chunk in response.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        if line:
+                            yield _event(json.loads(line))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(0, type(error).__name__, f"the watch of {path} broke: {error}") from error
+
+
+def _event(event: Object) -> Object:
+    if event.get("type") == "ERROR":
+        status = event.get("object") or {}
+        raise error_of("GET", int(status.get("code") or 0), status)
+    return event
+
+
+async def _error(method: str, response: aiohttp.ClientResponse) -> ApiError:
+    text = await response.text()
+    try:
+        status = json.loads(text)
+    except ValueError:
+        status = {}
+    if not isinstance(status, dict):
+        status = {}
+    status.setdefault("message", text[:300] or response.reason)
+    retry_after = response.headers.get("Retry-After", "")
+    return error_of(method, response.status, status, float(retry_after) if retry_after.isdigit() else None)
+
+
+def error_of(method: str, code: int, status: Object, retry_after: float | None = None) -> ApiError:
+    """The error of a Kubernetes ``Status``. Pure."""
+    reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
+    kind: type[ApiError]
+    if code == 404:
+        kind = NotFound
+    elif code == 409 and method == "POST" and reason == "AlreadyExists":
+        kind = AlreadyExists
+    elif code in (409, 412) or (code == 422 and JSON_PATCH_TEST_FAILED in message):
+        kind = Conflict
+    elif code == 410:
+        kind = Expired
+    elif code in (401, 408, 429) or code >= 500 or code == 0:
+        kind = Unavailable
+    else:
+        kind = Refused
+    return kind(code, reason, message, retry_after)

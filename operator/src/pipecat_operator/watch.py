@@ -1,0 +1,86 @@
+"""List-and-watch of one resource, for ever: what client-go calls a reflector."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from loguru import logger
+
+from pipecat_operator.kube import ApiError, Expired, Kube, Object, Resource
+
+SERVER_TIMEOUT_S: Final = 600
+INACTIVITY_S: Final = 90.0
+"""The API server sends a bookmark about every minute, so a longer silence is a dead connection."""
+
+BACKOFF_MAX_S: Final = 10.0
+
+
+class Reflector:
+    """Feeds one resource's objects to two callbacks.
+
+    ``replace`` gets every object there is, after each list: what it does not name is gone. ``apply`` gets the
+    watch events between: ``ADDED``, ``MODIFIED`` or ``DELETED`` and the object.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        resource: Resource,
+        namespaces: Sequence[str],
+        replace: Callable[[str | None, list[Object]], None],
+        apply: Callable[[str, Object], None],
+        label_selector: str | None = None,
+    ) -> None:
+        """``namespaces``: those to watch; none means all. ``replace`` is told which one it got."""
+        self._kube = kube
+        self._resource = resource
+        self._namespaces: list[str | None] = list(namespaces) or [None]
+        self._replace = replace
+        self._apply = apply
+        self._params = {"labelSelector": label_selector} if label_selector else {}
+        self._unsynced = set(self._namespaces)
+        self.synced = asyncio.Event()
+        """Set once everything was listed."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for namespace in self._namespaces:
+                group.create_task(self._follow(namespace))
+
+    async def _follow(self, namespace: str | None) -> None:
+        version, delay = "", 0.0
+        while True:
+            try:
+                if not version:
+                    version = await self._list(namespace)
+                    delay = 0.0
+                version = await self._watch(namespace, version)
+            except Expired:
+                version = ""
+            except ApiError as error:
+                delay = min(BACKOFF_MAX_S, max(0.1, delay * 2))
+                logger.warning(
+                    "Watch of {} will begin again in {:.1f} s: {}", self._resource.plural, delay, error
+                )
+                # Jitter: the API server's restart breaks everybody's watches at once.
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+                # What was missed while away comes with a list.
+                version = ""
+
+    async def _list(self, namespace: str | None) -> str:
+        items, version = await self._kube.list(self._resource, namespace, self._params)
+        self._replace(namespace, items)
+        self._unsynced.discard(namespace)
+        if not self._unsynced:
+            self.synced.set()
+        return version
+
+    async def _watch(self, namespace: str | None, version: str) -> str:
+        params = {**self._params, "resourceVersion": version, "timeoutSeconds": str(SERVER_TIMEOUT_S)}
+        async for event in self._kube.watch(self._resource, namespace, params, INACTIVITY_S):
+            version = event["object"]["metadata"]["resourceVersion"]
+            if event["type"] != "BOOKMARK":
+                self._apply(event["type"], event["object"])
+        return version
