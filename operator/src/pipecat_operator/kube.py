@@ -42,7 +42,7 @@ JSON_PATCH_TEST_FAILED: Final = "testing value"
 class ApiError(Exception):
     """A call to the API server that failed.
 
-    ``status`` is the HTTP status (0: no answer), ``reason`` Kubernetes' word for it, ``message`` its sentence.
+    ``status``: the HTTP status (0: no answer); ``reason``: Kubernetes' word; ``message``: its sentence.
     """
 
     def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
@@ -266,7 +266,7 @@ class Kube:
         params: dict[str, str],
         inactivity_s: float,
     ) -> AsyncIterator[Object]:
-        """Watch events as they come, until the server ends the stream or it stays silent for ``inactivity_s``."""
+        """Watch events as they come, until the server ends the stream or is silent for ``inactivity_s``."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=inactivity_s)
         query = {**params, "watch": "true", "allowWatchBookmarks": "true"}
         path = resource.path(namespace)

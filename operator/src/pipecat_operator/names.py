@@ -1,4 +1,4 @@
-"""Every name the operator gives or reads: API group, resources, labels, annotations, and names made from a UID."""
+"""Every name the operator gives or reads: API group, labels, annotations, and names made from a UID."""
 
 from typing import Final
 
@@ -18,14 +18,14 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "pipecat-operator"
 
 ANNOTATION_LIMITS: Final = f"{GROUP}/limits"
-"""On the Job: the limits this session was started with, as JSON. A later change of the Bot leaves them alone."""
+"""On the Job: the limits this session was started with, as JSON; a later change of the Bot leaves them."""
 
 ANNOTATION_SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 ANNOTATION_DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"
 
 SECRET_ROOM_URL: Final = "roomUrl"
-SECRET_BOT_TOKEN: Final = "botToken"  # noqa: S105 - the name of a key, not a token
-SECRET_USER_TOKEN: Final = "userToken"  # noqa: S105
+SECRET_BOT_TOKEN: Final = "botToken"
+SECRET_USER_TOKEN: Final = "userToken"
 SECRET_BODY: Final = "body"
 
 LEASE: Final = "pipecat-operator"

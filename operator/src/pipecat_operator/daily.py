@@ -1,0 +1,184 @@
+"""Daily's REST API: rooms and tokens, within Daily's rate limits.
+
+Errors::
+
+    DailyError
+     +-- DailyRefused       the request or the key is at fault: asking again changes nothing
+     +-- DailyUnavailable   429, 5xx, no answer: asking again later may help
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import aiohttp
+from pydantic import SecretStr
+
+from pipecat_operator.limiter import SlidingWindows
+from pipecat_operator.metrics import Metrics
+from pipecat_operator.settings import Settings, TokenMinting
+from pipecat_operator.tokens import TokenRequest, sign
+
+REQUEST_TIMEOUT_S: Final = 10.0
+PAGE: Final = 100
+"""Rooms a list answers at most."""
+
+
+class DailyError(Exception):
+    """A call to Daily that failed. The text is Daily's own and holds no key or token."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DailyRefused(DailyError):  # noqa: N818 - Daily's answer, not a fault of this code
+    """4xx."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class DailyUnavailable(DailyError):  # noqa: N818
+    """Nothing can be said now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A Daily room. ``expires_at`` None: never."""
+
+    name: str
+    url: str
+    created_at: datetime
+    expires_at: datetime | None
+
+
+def limiters(settings: Settings) -> tuple[SlidingWindows, SlidingWindows]:
+    """For all calls, and for deletions besides. The longer windows are Daily's: 100 in 5 s, 50 in 30 s."""
+    rate, deletes = settings.daily_requests_per_second, settings.daily_deletes_per_second
+    return (
+        SlidingWindows([(max(1, int(rate)), max(1.0, 1 / rate)), (max(1, int(rate * 5)), 5.0)]),
+        SlidingWindows([(max(1, int(deletes)), max(1.0, 1 / deletes)), (max(1, int(deletes * 25)), 30.0)]),
+    )
+
+
+class Daily:
+    """A client of one Daily domain. ``guard`` is called before every write, as Kube's is."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        guard: Callable[[], None] = lambda: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._key: SecretStr = settings.daily_api_key
+        self._url = str(settings.daily_api_url).rstrip("/")
+        self._minting = settings.daily_tokens
+        self._metrics = metrics
+        self._guard = guard
+        self._clock = clock
+        self._calls, self._deletes = limiters(settings)
+        self._domain_id: str | None = None
+        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S))
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        await self._http.close()
+
+    async def make_room(self, name: str, properties: dict[str, Any]) -> Room:
+        """Make the room, or meet the one of that name that an earlier try made."""
+        privacy = properties.get("privacy", "private")
+        rest = {key: value for key, value in properties.items() if key != "privacy"}
+        body = {"name": name, "privacy": privacy, "properties": rest}
+        try:
+            return _room(await self._call("POST", "/rooms", "create_room", body))
+        except DailyRefused as refused:
+            if refused.status == 400 and "already exists" in str(refused):
+                return _room(await self._call("GET", f"/rooms/{name}", "get_room"))
+            raise
+
+    async def delete_room(self, name: str) -> None:
+        """Delete the room; gone already is as good."""
+        await self._deletes.wait()
+        try:
+            await self._call("DELETE", f"/rooms/{name}", "delete_room")
+        except DailyRefused as refused:
+            if refused.status != 404:
+                raise
+
+    async def rooms(self) -> list[Room]:
+        """Every room of the domain. Raises rather than answer a part."""
+        found: list[Room] = []
+        after: dict[str, str] = {}
+        while True:
+            query = {"limit": str(PAGE), **after}
+            page = (await self._call("GET", "/rooms", "list_rooms", params=query)).get("data") or []
+            found += [_room(room) for room in page]
+            if len(page) < PAGE:
+                return found
+            after = {"starting_after": str(page[-1]["id"])}
+
+    async def token(self, request: TokenRequest) -> str:
+        """A meeting token, made as the settings say."""
+        if self._minting is TokenMinting.REST:
+            body = {"properties": request.properties()}
+            return str((await self._call("POST", "/meeting-tokens", "create_token", body))["token"])
+        if self._domain_id is None:
+            self._domain_id = str((await self._call("GET", "/", "get_domain"))["domain_id"])
+        return sign(request, self._domain_id, self._key.get_secret_value(), self._clock())
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        body: dict[str, Any] | None = None,
+        params: dict[str, str] | None = None,
+    ) -> dict[str, Any]:
+        await self._calls.wait()
+        if method != "GET":
+            self._guard()
+        headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"}
+        began = time.monotonic()
+        outcome = "no_answer"
+        try:
+            async with self._http.request(
+                method, self._url + path, json=body, params=params, headers=headers
+            ) as response:
+                outcome = str(response.status)
+                if response.status >= 400:
+                    raise await _error(operation, response)
+                answer: dict[str, Any] = await response.json()
+                return answer
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise DailyUnavailable(f"Daily gave no answer to {operation}: {type(error).__name__}") from error
+        finally:
+            self._metrics.daily_call(operation, outcome, time.monotonic() - began)
+
+
+async def _error(operation: str, response: aiohttp.ClientResponse) -> DailyError:
+    text = await response.text()
+    try:
+        said = await response.json(content_type=None)
+        text = ": ".join(str(said[key]) for key in ("error", "info") if said.get(key))
+    except (ValueError, AttributeError):
+        text = text[:200]
+    message = f"Daily refused {operation} ({response.status}): {text}"
+    if response.status == 429 or response.status >= 500:
+        after = response.headers.get("Retry-After", "")
+        return DailyUnavailable(message, float(after) if after.isdigit() else None)
+    return DailyRefused(message, response.status)
+
+
+def _room(answer: dict[str, Any]) -> Room:
+    exp = (answer.get("config") or {}).get("exp")
+    return Room(
+        name=str(answer["name"]),
+        url=str(answer["url"]),
+        created_at=datetime.fromisoformat(str(answer["created_at"])),
+        expires_at=datetime.fromtimestamp(exp, UTC) if exp else None,
+    )

@@ -1,0 +1,155 @@
+"""One leader: a Lease held around the whole run, and a guard that stops a leader who may no longer be one.
+
+The rules and timings are client-go's leader election (lease 15 s, renew deadline 10 s, retry 2 s). The
+``kubernetes`` package has the same, but renews through its own client: 56 MB of imports, and no way to ask
+before a write how old the lease is.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from loguru import logger
+
+from pipecat_operator.kube import LEASES, AlreadyExists, ApiError, Conflict, Kube, NotFound, Object
+
+LEASE_S: Final = 15
+RENEW_DEADLINE_S: Final = 10.0
+RETRY_S: Final = 2.0
+
+Clock = Callable[[], float]
+
+
+def uptime() -> float:
+    """Seconds on a clock that also runs while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class LeadershipLost(Exception):  # noqa: N818 - client-go's word
+    """The Lease is, or may be, somebody else's: nothing more may be written."""
+
+
+class Lease:
+    """The Lease ``name`` in ``namespace``, held as ``identity``."""
+
+    def __init__(self, kube: Kube, namespace: str, name: str, identity: str, clock: Clock = uptime) -> None:
+        """``kube`` must be unguarded: its writes are what the guard of every other client depends on."""
+        self._kube = kube
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._clock = clock
+        self._renewed_at: float | None = None
+        self._seen: tuple[str, str, int] | None = None
+        self._seen_at = 0.0
+
+    def check(self) -> None:
+        """Called before every write.
+
+        Raises:
+            LeadershipLost: the last renewal is older than the renew deadline, so another may lead by now.
+        """
+        if self._renewed_at is None or self._clock() - self._renewed_at > RENEW_DEADLINE_S:
+            raise LeadershipLost(f"the Lease was not renewed within {RENEW_DEADLINE_S:.0f} s")
+
+    async def acquire(self) -> None:
+        """Wait until the Lease is ours."""
+        while not await self._try_once():  # noqa: ASYNC110 - the event is in another process
+            await asyncio.sleep(RETRY_S)
+        logger.info("Leading as {}", self._identity)
+
+    async def hold(self) -> None:
+        """Renew until leadership is lost.
+
+        Raises:
+            LeadershipLost: somebody else has it, or it could not be renewed in time.
+        """
+        while True:
+            await asyncio.sleep(RETRY_S)
+            renewed = False
+            # An answer later than this may come after another's takeover.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_DEADLINE_S):
+                    renewed = await self._try_once()
+            if not renewed:
+                self.check()
+
+    async def release(self) -> None:
+        """Hand over at once: let the next one take the Lease without waiting for its end."""
+        if self._renewed_at is None:
+            return
+        self._renewed_at = None
+        try:
+            lease = await self._kube.get(LEASES, self._namespace, self._name)
+            if lease["spec"].get("holderIdentity") == self._identity:
+                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+                await self._kube.replace(LEASES, self._namespace, self._name, lease)
+        except ApiError as error:
+            logger.warning("The Lease was not released, it will run out by itself: {}", error)
+
+    async def _try_once(self) -> bool:
+        """Take or renew; False when it is somebody else's or the API server gave no answer."""
+        # The age counts from before the call: the answer may take long.
+        asked_at = self._clock()
+        try:
+            taken = await self._take()
+        except ApiError as error:
+            logger.warning("Lease: {}", error)
+            return False
+        if taken:
+            self._renewed_at = asked_at
+        elif self._renewed_at is not None:
+            raise LeadershipLost("another holds the Lease")
+        return taken
+
+    async def _take(self) -> bool:
+        try:
+            lease = await self._kube.get(LEASES, self._namespace, self._name)
+        except NotFound:
+            body = {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": self._name, "namespace": self._namespace},
+                "spec": self._spec({}),
+            }
+            try:
+                await self._kube.create(LEASES, self._namespace, body)
+            except AlreadyExists:
+                return False
+            return True
+        spec = lease.get("spec") or {}
+        if not self._may_take(spec):
+            return False
+        lease["spec"] = self._spec(spec)
+        try:
+            await self._kube.replace(LEASES, self._namespace, self._name, lease)
+        except Conflict:
+            return False
+        return True
+
+    def _may_take(self, spec: Object) -> bool:
+        """Ours, nobody's, or unchanged for its whole duration on our own clock (never on theirs)."""
+        holder = spec.get("holderIdentity") or ""
+        if holder in ("", self._identity):
+            return True
+        seen = (holder, str(spec.get("renewTime")), int(spec.get("leaseTransitions") or 0))
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, self._clock()
+        return self._clock() - self._seen_at > (spec.get("leaseDurationSeconds") or LEASE_S)
+
+    def _spec(self, before: Object) -> Object:
+        held = before.get("holderIdentity") == self._identity
+        return {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": LEASE_S,
+            "acquireTime": before.get("acquireTime") if held else _now(),
+            "renewTime": _now(),
+            "leaseTransitions": int(before.get("leaseTransitions") or 0) + (0 if held else 1),
+        }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,119 @@
+"""The keyed queue: one worker at a time per key, failures backed off, wake-ups instead of timers."""
+
+import asyncio
+import heapq
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+BACKOFF_FIRST_S: Final = 0.25
+BACKOFF_MAX_S: Final = 60.0
+
+Work = Callable[[str], Awaitable[float | None]]
+"""Works on a key once; answers in how many seconds it wants to be called again, or None."""
+
+
+class Retry(Exception):  # noqa: N818 - says what to do, not what went wrong
+    """Raised by the work: try this key again later, at the earliest after ``after`` seconds."""
+
+    def __init__(self, cause: str, after: float | None = None) -> None:
+        super().__init__(cause)
+        self.after = after
+
+
+def backoff(failures: int, after: float | None, spread: float) -> float:
+    """Seconds to wait after so many failures in a row; ``spread`` in [0, 1) keeps keys apart. Pure."""
+    delay = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
+    return float(max(delay * (0.5 + spread / 2), after or 0.0))
+
+
+class KeyedQueue:
+    """Keys to work on. A key added while it is worked on is worked on once more afterwards."""
+
+    def __init__(self, work: Work, on_failure: Callable[[str, Exception], None]) -> None:
+        """``on_failure`` is told of every exception, before the key is tried again."""
+        self._work = work
+        self._on_failure = on_failure
+        self._ready: dict[str, None] = {}
+        self._busy: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._wake_at: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._changed = asyncio.Event()
+        self._available = asyncio.Semaphore(0)
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def add(self, key: str) -> None:
+        """Work on this key as soon as a worker is free; twice before that is once."""
+        if key not in self._ready:
+            self._ready[key] = None
+            if key not in self._busy:
+                self._available.release()
+
+    def wake(self, key: str, delay: float) -> None:
+        """Add the key in ``delay`` seconds; replaces an earlier wish."""
+        at = asyncio.get_running_loop().time() + delay
+        self._wake_at[key] = at
+        heapq.heappush(self._heap, (at, key))
+        self._changed.set()
+
+    def forget(self, key: str) -> None:
+        """Nothing more to do for this key: drop its wake-up and its failures."""
+        self._wake_at.pop(key, None)
+        self._failures.pop(key, None)
+
+    async def run(self, workers: int) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._wake_up())
+            for _ in range(workers):
+                group.create_task(self._worker())
+
+    async def _worker(self) -> None:
+        while True:
+            await self._available.acquire()
+            key = next((key for key in self._ready if key not in self._busy), None)
+            if key is None:
+                continue
+            del self._ready[key]
+            self._busy.add(key)
+            try:
+                await self._once(key)
+            finally:
+                self._busy.discard(key)
+                if key in self._ready:
+                    self._available.release()
+
+    async def _once(self, key: str) -> None:
+        try:
+            again = await self._work(key)
+        except Exception as error:
+            self._failures[key] = failures = self._failures.get(key, 0) + 1
+            self._on_failure(key, error)
+            after = error.after if isinstance(error, Retry) else None
+            self.wake(key, backoff(failures, after, random.random()))  # noqa: S311
+        else:
+            self._failures.pop(key, None)
+            if again is None:
+                self._wake_at.pop(key, None)
+            else:
+                self.wake(key, again)
+
+    async def _wake_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            now = loop.time()
+            while self._heap and self._heap[0][0] <= now:
+                at, key = heapq.heappop(self._heap)
+                if self._wake_at.get(key) == at:
+                    del self._wake_at[key]
+                    self.add(key)
+            timeout = self._heap[0][0] - now if self._heap else None
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
