@@ -34,7 +34,7 @@ class DailyError(Exception):
         self.retry_after = retry_after
 
 
-class DailyRefused(DailyError):  # noqa: N818 - Daily's answer, not a fault of this code
+class DailyRefused(DailyError):
     """4xx."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -42,7 +42,7 @@ class DailyRefused(DailyError):  # noqa: N818 - Daily's answer, not a fault of t
         self.status = status
 
 
-class DailyUnavailable(DailyError):  # noqa: N818
+class DailyUnavailable(DailyError):
     """Nothing can be said now."""
 
 

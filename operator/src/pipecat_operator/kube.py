@@ -53,27 +53,27 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
 
-class NotFound(ApiError):  # noqa: N818 - these read as the API server's own words
+class NotFound(ApiError):
     """404."""
 
 
-class AlreadyExists(ApiError):  # noqa: N818
+class AlreadyExists(ApiError):
     """409 on create."""
 
 
-class Conflict(ApiError):  # noqa: N818
+class Conflict(ApiError):
     """The object is not, or no longer, the one we meant."""
 
 
-class Expired(ApiError):  # noqa: N818
+class Expired(ApiError):
     """410: the resource version is too old."""
 
 
-class Refused(ApiError):  # noqa: N818
+class Refused(ApiError):
     """The request itself is at fault."""
 
 
-class Unavailable(ApiError):  # noqa: N818
+class Unavailable(ApiError):
     """The API server could not answer now."""
 
 
@@ -114,9 +114,7 @@ def login() -> kopf.ConnectionInfo:
     settings = kopf.OperatorSettings()
     info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
     if info is None:
-        raise RuntimeError(
-            "No Kubernetes credentials: run in a pod with a service account, or set KUBECONFIG."
-        )
+        raise RuntimeError("No Kubernetes credentials: run in a pod with a service account, or set KUBECONFIG.")
     return info
 
 

@@ -28,7 +28,7 @@ def uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class LeadershipLost(Exception):  # noqa: N818 - client-go's word
+class LeadershipLost(Exception):
     """The Lease is, or may be, somebody else's: nothing more may be written."""
 
 

@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 class SlidingWindows:
     """At most ``calls`` begin within any ``seconds``, for each (calls, seconds) pair. Waiters go in order."""
 
-    def __init__(
-        self, windows: Sequence[tuple[int, float]], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, windows: Sequence[tuple[int, float]], clock: Callable[[], float] = time.monotonic) -> None:
         self._windows = windows
         self._clock = clock
         self._begun: deque[float] = deque(maxlen=max(calls for calls, _ in windows))
@@ -27,9 +25,5 @@ class SlidingWindows:
     def delay(self) -> float:
         """Seconds until one more call may begin."""
         now = self._clock()
-        waits = [
-            self._begun[-calls] + seconds - now
-            for calls, seconds in self._windows
-            if len(self._begun) >= calls
-        ]
+        waits = [self._begun[-calls] + seconds - now for calls, seconds in self._windows if len(self._begun) >= calls]
         return max([0.0, *waits])

@@ -13,7 +13,7 @@ Work = Callable[[str], Awaitable[float | None]]
 """Works on a key once; answers in how many seconds it wants to be called again, or None."""
 
 
-class Retry(Exception):  # noqa: N818 - says what to do, not what went wrong
+class Retry(Exception):
     """Raised by the work: try this key again later, at the earliest after ``after`` seconds."""
 
     def __init__(self, cause: str, after: float | None = None) -> None:

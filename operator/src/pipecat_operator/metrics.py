@@ -100,7 +100,5 @@ class _Gauges(Collector):
         return [
             sessions,
             GaugeMetricFamily("pipecat_queue_depth", "Sessions waiting for a worker.", self._queue_depth()),
-            GaugeMetricFamily(
-                "pipecat_rooms_to_delete", "Rooms waiting to be deleted.", self._rooms_to_delete()
-            ),
+            GaugeMetricFamily("pipecat_rooms_to_delete", "Rooms waiting to be deleted.", self._rooms_to_delete()),
         ]

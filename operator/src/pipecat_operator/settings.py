@@ -36,9 +36,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     daily_api_key: Annotated[SecretStr, Field(validation_alias="DAILY_API_KEY", min_length=1)]
-    daily_api_url: Annotated[HttpUrl, Field(validation_alias="DAILY_API_URL")] = HttpUrl(
-        "https://api.daily.co/v1"
-    )
+    daily_api_url: Annotated[HttpUrl, Field(validation_alias="DAILY_API_URL")] = HttpUrl("https://api.daily.co/v1")
     daily_tokens: TokenMinting = TokenMinting.SELF_SIGNED
     daily_requests_per_second: Annotated[float, Field(gt=0)] = 20
     """Daily allows 20/s, or 100 in 5 s."""
@@ -52,9 +50,7 @@ class Settings(BaseSettings):
     installation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,40}$")] | None = None
     """Part of every room's name; made once and kept in a ConfigMap when not set."""
 
-    http_host: Annotated[str, Field(validation_alias=AliasChoices(PREFIX + "HTTP_HOST", "POD_IP"))] = (
-        "127.0.0.1"
-    )
+    http_host: Annotated[str, Field(validation_alias=AliasChoices(PREFIX + "HTTP_HOST", "POD_IP"))] = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """/healthz, /readyz, /metrics."""
 

@@ -39,6 +39,4 @@ def sign(request: TokenRequest, domain_id: str, key: str, now: datetime) -> str:
         "u": request.user_name,
         "ud": request.user_id,
     }
-    return jwt.encode(
-        {name: value for name, value in claims.items() if value is not None}, key, algorithm="HS256"
-    )
+    return jwt.encode({name: value for name, value in claims.items() if value is not None}, key, algorithm="HS256")

@@ -61,9 +61,7 @@ class Reflector:
                 version = ""
             except ApiError as error:
                 delay = min(BACKOFF_MAX_S, max(0.1, delay * 2))
-                logger.warning(
-                    "Watch of {} will begin again in {:.1f} s: {}", self._resource.plural, delay, error
-                )
+                logger.warning("Watch of {} will begin again in {:.1f} s: {}", self._resource.plural, delay, error)
                 # Jitter: the API server's restart breaks everybody's watches at once.
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
                 # What was missed while away comes with a list.

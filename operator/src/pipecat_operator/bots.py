@@ -1,0 +1,54 @@
+"""The status of Bots: how many live sessions each has, written at most every few seconds."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from loguru import logger
+
+from pipecat_operator.api import Bot, Condition
+from pipecat_operator.cache import Cache
+from pipecat_operator.job import template_problem
+from pipecat_operator.kube import BOTS, ApiError, Kube, Object
+
+EVERY_S: Final = 5.0
+READY: Final = "Ready"
+
+
+async def keep_status(kube: Kube, cache: Cache, clock: Callable[[], datetime]) -> None:
+    """Until cancelled."""
+    while True:
+        for (namespace, name), bot in cache.bots():
+            live, generation = cache.live((namespace, name)), bot.metadata.generation
+            if (bot.status.live_sessions, bot.status.observed_generation) == (live, generation):
+                continue
+            status = {
+                "liveSessions": live,
+                "observedGeneration": generation,
+                "conditions": [_ready(bot, clock()).model_dump(mode="json", by_alias=True)],
+            }
+            patch: list[Object] = [
+                {"op": "test", "path": "/metadata/uid", "value": bot.metadata.uid},
+                {"op": "add", "path": "/status", "value": status},
+            ]
+            try:
+                cache.apply_bot("MODIFIED", await kube.json_patch(BOTS, namespace, name, patch, sub="status"))
+            except ApiError as error:
+                logger.warning("Bot {}/{}: its status was not written: {}", namespace, name, error)
+        await asyncio.sleep(EVERY_S)
+
+
+def _ready(bot: Bot, now: datetime) -> Condition:
+    """Could a session of this Bot be started? Tells of a podTemplate that can't before anybody calls."""
+    problem = template_problem(bot)
+    state = "False" if problem else "True"
+    before = next((c for c in bot.status.conditions if c.type == READY), None)
+    return Condition(
+        type=READY,
+        status=state,
+        reason="InvalidPodTemplate" if problem else "Accepted",
+        message=problem or "",
+        observed_generation=bot.metadata.generation,
+        last_transition_time=before.last_transition_time if before and before.status == state else now,
+    )

@@ -1,0 +1,269 @@
+"""What the watches told, by session: all the state the operator holds, and it can be listed again."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from pipecat_operator import names
+from pipecat_operator.api import Bot, BotSession, resolve_limits
+from pipecat_operator.conditions import Phase
+from pipecat_operator.kube import Object
+from pipecat_operator.observe import JobView, Observed, PodView, Trouble, job_view, pod_view
+
+FRESH = timedelta(seconds=2)
+"""A session first seen so soon after its creation was new: creationTimestamp has whole seconds only."""
+
+BotKey = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All that is kept of a session that ended."""
+
+    namespace: str
+    name: str
+    expires_at: datetime
+
+
+class Cache:
+    """Sessions, Bots, Jobs and Pods as last seen. ``changed`` is called with the UID of a session to look at."""
+
+    def __init__(
+        self,
+        changed: Callable[[str], None],
+        deleted: Callable[[BotSession], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """``deleted`` is called with a session that was deleted before it ended."""
+        self._changed = changed
+        self._deleted = deleted
+        self._clock = clock
+        self._sessions: dict[str, BotSession] = {}
+        self._seen_at: dict[str, datetime] = {}
+        self._finished: dict[str, Finished] = {}
+        self._jobs: dict[str, JobView] = {}
+        self._pods: dict[str, PodView] = {}
+        self._bots: dict[BotKey, Bot] = {}
+        self._by_bot: defaultdict[BotKey, set[str]] = defaultdict(set)
+        self._start_troubles: dict[str, Trouble] = {}
+
+    # What decisions read
+
+    def observed(self, uid: str) -> Observed | None:
+        """The snapshot of a live session; None when there is none (any more)."""
+        session = self._sessions.get(uid)
+        if session is None:
+            return None
+        bot = self._bots.get(_bot_key(session))
+        job = self._jobs.get(uid)
+        limits = job.limits if job and job.limits else resolve_limits(session, bot)
+        return Observed(
+            session=session,
+            limits=limits,
+            seen_at=self._seen_at[uid],
+            bot=bot,
+            job=job,
+            pod=self._pods.get(uid),
+            start_trouble=self._start_troubles.get(uid),
+        )
+
+    def finished(self, uid: str) -> Finished | None:
+        """A session that ended and waits for its TTL."""
+        return self._finished.get(uid)
+
+    def phases(self) -> Mapping[Phase, int]:
+        """How many live sessions there are of each phase."""
+        return Counter(session.status.phase or Phase.PENDING for session in self._sessions.values())
+
+    def live(self, bot: BotKey) -> int:
+        """How many live sessions name this Bot."""
+        return len(self._by_bot.get(bot, ()))
+
+    def bots(self) -> Iterable[tuple[BotKey, Bot]]:
+        """Every Bot."""
+        return tuple(self._bots.items())
+
+    def uids(self) -> tuple[str, ...]:
+        """Every session, live or finished."""
+        return (*self._sessions, *self._finished)
+
+    # What the watches, and our own writes, tell
+
+    def apply_session(self, kind: str | None, body: Object) -> None:
+        """A BotSession was listed (kind None), added, modified or deleted."""
+        uid = body["metadata"]["uid"]
+        if kind == "DELETED":
+            self.drop(uid)
+            return
+        try:
+            session = BotSession.model_validate(body)
+        except ValidationError:
+            # Older than the schema that refuses it: there is nothing to run, and nothing was made for it.
+            return
+        before = self._sessions.get(uid)
+        if before and _version(before) > _version(session):
+            # Our own write told more already.
+            return
+        if session.status.phase and session.status.phase.finished:
+            self._finish(uid, session)
+        elif uid not in self._finished:
+            self._sessions[uid] = session
+            self._seen_at.setdefault(uid, self._first_seen(session))
+            self._by_bot[_bot_key(session)].add(uid)
+        self._changed(uid)
+
+    def apply_bot(self, kind: str | None, body: Object) -> None:
+        """A Bot was listed, added, modified or deleted."""
+        key = (body["metadata"]["namespace"], body["metadata"]["name"])
+        known = key in self._bots
+        if kind == "DELETED":
+            self._bots.pop(key, None)
+        else:
+            try:
+                self._bots[key] = Bot.model_validate(body)
+            except ValidationError:
+                return
+        if known != (key in self._bots):
+            for uid in self._by_bot.get(key, ()):
+                self._changed(uid)
+
+    def apply_job(self, kind: str, body: Object) -> None:
+        """A Job of ours was added, modified or deleted."""
+        uid = _session_of(body)
+        if uid is None or uid in self._finished:
+            return
+        view = job_view(body)
+        if kind == "DELETED":
+            if uid not in self._sessions:
+                self._jobs.pop(uid, None)
+                return
+            view = replace(view, gone=True)
+        self._jobs[uid] = view
+        self._changed(uid)
+
+    def apply_pod(self, kind: str, body: Object) -> None:
+        """A Pod of ours was added, modified or deleted."""
+        uid = _session_of(body)
+        if uid is None or uid in self._finished:
+            return
+        view = pod_view(body)
+        if kind == "DELETED":
+            if uid not in self._sessions:
+                self._pods.pop(uid, None)
+                return
+            view = replace(view, gone=True)
+        self._pods[uid] = view
+        self._changed(uid)
+
+    def replace_sessions(self, namespace: str | None, bodies: Iterable[Object]) -> None:
+        """Every BotSession there is; what isn't named was deleted while nobody watched."""
+        there = {body["metadata"]["uid"] for body in bodies}
+        known = [(uid, s.metadata.namespace) for uid, s in self._sessions.items()]
+        known += [(uid, f.namespace) for uid, f in self._finished.items()]
+        for uid, at in known:
+            if uid not in there and namespace in (None, at):
+                self.drop(uid)
+        for body in bodies:
+            self.apply_session(None, body)
+
+    def replace_bots(self, namespace: str | None, bodies: Iterable[Object]) -> None:
+        """Every Bot there is."""
+        there = {(body["metadata"]["namespace"], body["metadata"]["name"]) for body in bodies}
+        for key in [key for key in self._bots if key not in there and namespace in (None, key[0])]:
+            del self._bots[key]
+        for body in bodies:
+            self.apply_bot(None, body)
+
+    def replace_jobs(self, namespace: str | None, bodies: Iterable[Object]) -> None:
+        """Every Job of ours."""
+        there = {_session_of(body) for body in bodies}
+        for uid in self._elsewhere(self._jobs, namespace, there):
+            self._jobs[uid] = replace(self._jobs[uid], gone=True)
+            self._changed(uid)
+        for body in bodies:
+            self.apply_job("MODIFIED", body)
+
+    def replace_pods(self, namespace: str | None, bodies: Iterable[Object]) -> None:
+        """Every Pod of ours."""
+        there = {_session_of(body) for body in bodies}
+        for uid in self._elsewhere(self._pods, namespace, there):
+            self._pods[uid] = replace(self._pods[uid], gone=True)
+            self._changed(uid)
+        for body in bodies:
+            self.apply_pod("MODIFIED", body)
+
+    def job_was_deleted(self, uid: str) -> None:
+        """We deleted it ourselves, or the API server says it isn't there."""
+        if job := self._jobs.get(uid):
+            self._jobs[uid] = replace(job, gone=True)
+
+    def start_failed(self, uid: str, trouble: Trouble | None) -> None:
+        """Why the last try to start failed; None: it did not."""
+        if trouble is None:
+            self._start_troubles.pop(uid, None)
+        elif uid in self._sessions:
+            self._start_troubles[uid] = trouble
+
+    def drop(self, uid: str) -> None:
+        """There is no such session any more."""
+        session = self._sessions.get(uid)
+        self._drop(uid)
+        if session:
+            self._deleted(session)
+        # For the queue to forget it.
+        self._changed(uid)
+
+    def _elsewhere(
+        self, views: Mapping[str, JobView | PodView], namespace: str | None, there: set[str | None]
+    ) -> list[str]:
+        """Live sessions of that namespace whose object is not there."""
+        return [
+            uid
+            for uid, view in views.items()
+            if uid not in there
+            and not view.gone
+            and (session := self._sessions.get(uid))
+            and namespace in (None, session.metadata.namespace)
+        ]
+
+    def _first_seen(self, session: BotSession) -> datetime:
+        now, created = self._clock(), session.metadata.creation_timestamp
+        return now if now - created < FRESH else created
+
+    def _finish(self, uid: str, session: BotSession) -> None:
+        job = self._jobs.get(uid)
+        limits = job.limits if job and job.limits else resolve_limits(session, self._bots.get(_bot_key(session)))
+        ended = session.status.ended_at or self._clock()
+        self._drop(uid)
+        self._finished[uid] = Finished(
+            session.metadata.namespace,
+            session.metadata.name,
+            ended + timedelta(seconds=limits.ttl_seconds_after_finished),
+        )
+
+    def _drop(self, uid: str) -> None:
+        session = self._sessions.pop(uid, None)
+        if session:
+            self._by_bot[_bot_key(session)].discard(uid)
+            if not self._by_bot[_bot_key(session)]:
+                del self._by_bot[_bot_key(session)]
+        for kept in (self._seen_at, self._finished, self._jobs, self._pods, self._start_troubles):
+            kept.pop(uid, None)
+
+
+def _bot_key(session: BotSession) -> BotKey:
+    return session.metadata.namespace, session.spec.bot_ref.name
+
+
+def _session_of(body: Object) -> str | None:
+    label: str | None = (body["metadata"].get("labels") or {}).get(names.LABEL_SESSION)
+    return label
+
+
+def _version(session: BotSession) -> int:
+    """Comparable since Kubernetes 1.35 says so; before, every API server had them so anyway."""
+    return int(session.metadata.resource_version)

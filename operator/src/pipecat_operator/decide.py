@@ -1,0 +1,212 @@
+"""What to do about one session now. Pure: every rule here is tested without I/O.
+
+A plan is one step; doing it changes what is observed, and the next decision takes the next step.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from pipecat_operator import status
+from pipecat_operator.api import BotSessionStatus
+from pipecat_operator.conclude import Conclusion, conclude, disrupted
+from pipecat_operator.conditions import ConditionType, EndReason, Phase
+from pipecat_operator.observe import Observed, Trouble
+
+BODY_MAX: Final = 64 * 1024
+"""Bytes of the body as JSON."""
+
+OVERDUE: Final = timedelta(seconds=30)
+"""A pod still there so long after its grace is on a node that is lost."""
+
+PATIENCE: Final = timedelta(seconds=5)
+"""Trouble that passes sooner (a pod waits for a node, an image is pulled again) is not worth a word."""
+
+
+class Look(StrEnum):
+    """What to read from the API server before deciding again."""
+
+    JOB = "job"
+    """Is the Job really gone? The cache may lag."""
+    CAUSE = "cause"
+    """Which warning events tell why the bot does not start?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step. Nothing set: wait."""
+
+    look: Look | None = None
+    start: bool = False
+    """Make the room, the Secret and the Job, whichever is missing; then the status says Starting."""
+    status: BotSessionStatus | None = None
+    terminate: bool = False
+    """After the status was written: end the bot by deleting its pod, or the Job that has none yet."""
+    event: Trouble | None = None
+    """What the user must act on."""
+    wake_at: datetime | None = None
+    """Decide again then, should nothing happen before."""
+
+
+def decide(observed: Observed, now: datetime) -> Plan:
+    """The next step of a session that has not finished."""
+    job, said = observed.job, observed.session.status
+    if job is None and not said.job_name:
+        return _before_job(observed, now)
+    if job is None or job.gone:
+        if observed.job_is_gone is None:
+            return Plan(look=Look.JOB)
+        if observed.job_is_gone:
+            return finish(observed, conclude(observed), now)
+        # It is there, only our cache doesn't know yet: the watch will tell.
+        return Plan(wake_at=now + PATIENCE)
+    if _has_ended(observed, now):
+        return finish(observed, conclude(observed), now)
+    if said.phase is Phase.ENDING:
+        return _keep_ending(observed, now)
+    if observed.session.spec.stop:
+        return _end(observed, Conclusion(EndReason.STOPPED, "Stopped as asked by spec.stop."), now)
+    if job.failure:
+        return _end(observed, conclude(observed), now)
+    if said.phase is Phase.RUNNING:
+        return Plan(wake_at=_overdue(observed))
+    return _before_room(observed, now)
+
+
+def _before_job(observed: Observed, now: datetime) -> Plan:
+    """Nothing was made yet, or the operator died before it could say so."""
+    session = observed.session
+    if session.spec.stop:
+        return finish(observed, Conclusion(EndReason.STOPPED, "Stopped before its bot was started."), now)
+    if (size := body_size(observed)) > BODY_MAX:
+        message = f"spec.body is {size} bytes as JSON; at most {BODY_MAX} are carried. Send a reference instead."
+        return finish(observed, Conclusion(EndReason.BODY_TOO_LARGE, message), now)
+    deadline = _start_deadline(observed)
+    trouble = _start_trouble(observed)
+    if now >= deadline:
+        return finish(observed, _start_timeout(observed, trouble), now)
+    if observed.bot is None:
+        return _wait(observed, ConditionType.JOB_CREATED, trouble, now)
+    if trouble and status.reason_of(session.status, ConditionType.ROOM_READY) != trouble.reason:
+        waiting = _wait(observed, ConditionType.ROOM_READY, trouble, now)
+        return Plan(start=True, status=waiting.status, event=waiting.event, wake_at=deadline)
+    return Plan(start=True, wake_at=deadline)
+
+
+def _before_room(observed: Observed, now: datetime) -> Plan:
+    """The Job exists; the bot is not in the room yet."""
+    said, pod = observed.session.status, observed.pod
+    if not said.job_name:
+        # The operator died between the Job and the status: starting again meets what is there.
+        return Plan(start=True)
+    if pod and pod.ready_at and not pod.gone:
+        return Plan(status=status.running(observed.session, pod, now))
+    deadline, trouble = _start_deadline(observed), observed.cause or (pod and pod.trouble) or None
+    if trouble is None and not observed.cause_looked_for and _silent(observed, now, deadline):
+        return Plan(look=Look.CAUSE)
+    if now >= deadline:
+        return _end(observed, _start_timeout(observed, trouble), now)
+    wake_at = _earliest(deadline, _overdue(observed), _patience_ends(observed, now))
+    if trouble and now >= trouble.since + PATIENCE:
+        if status.reason_of(said, ConditionType.BOT_READY) != trouble.reason:
+            return Plan(status=status.troubled(observed.session, trouble, now), event=trouble, wake_at=wake_at)
+    return Plan(wake_at=wake_at)
+
+
+def _keep_ending(observed: Observed, now: datetime) -> Plan:
+    """Ending was written; see that the bot really ends."""
+    pod = observed.pod
+    if pod and pod.deletion_at:
+        return Plan(wake_at=_overdue(observed))
+    if observed.job and observed.job.failure and pod:
+        # The Job controller is deleting the pod itself.
+        return Plan(wake_at=now + PATIENCE)
+    return Plan(terminate=True, wake_at=now + PATIENCE)
+
+
+def _end(observed: Observed, why: Conclusion, now: datetime) -> Plan:
+    return Plan(
+        status=status.ending(observed.session, why, now),
+        terminate=observed.job is not None and observed.job.failure is None,
+        wake_at=now + PATIENCE,
+    )
+
+
+def finish(observed: Observed, why: Conclusion, now: datetime) -> Plan:
+    """The last step: it is over, and this is why."""
+    event = Trouble(why.reason, why.message, now) if why.reason.phase is Phase.FAILED else None
+    return Plan(status=status.finished(observed.session, why, observed.pod, now), event=event)
+
+
+def _wait(observed: Observed, kind: ConditionType, trouble: Trouble | None, now: datetime) -> Plan:
+    if trouble is None or status.reason_of(observed.session.status, kind) == trouble.reason:
+        return Plan(wake_at=_start_deadline(observed))
+    said = status.waiting(observed.session, kind, trouble.reason, trouble.message, now)
+    return Plan(status=said, event=trouble, wake_at=_start_deadline(observed))
+
+
+def _has_ended(observed: Observed, now: datetime) -> bool:
+    """The bot's process is over, or nobody will ever hear of it again."""
+    job, pod = observed.job, observed.pod
+    if job and job.succeeded:
+        return True
+    if pod is None:
+        return bool(job and job.failure)
+    if pod.deletion_at and not pod.node:
+        # Nothing ever ran; the Job controller's finalizer holds it for a while yet.
+        return True
+    overdue = _overdue(observed)
+    return pod.gone or pod.terminal or (overdue is not None and now >= overdue)
+
+
+def _start_trouble(observed: Observed) -> Trouble | None:
+    session = observed.session
+    if observed.bot is None:
+        wanted = f"Bot {session.spec.bot_ref.name!r} is not in namespace {session.metadata.namespace!r}"
+        return Trouble(EndReason.BOT_NOT_FOUND, f"{wanted}: create it, or mend spec.botRef.name.", observed.seen_at)
+    return observed.start_trouble
+
+
+def _start_timeout(observed: Observed, trouble: Trouble | None) -> Conclusion:
+    limit = observed.limits.start_timeout_seconds
+    pod = observed.pod
+    if trouble is None and pod and pod.disruption:
+        return Conclusion(disrupted(pod.disruption.reason), pod.disruption.message)
+    if trouble is None:
+        return Conclusion(EndReason.START_TIMEOUT, f"The bot was not in the room within {limit} s.")
+    return Conclusion(trouble.reason, f"The bot was not in the room within {limit} s. {trouble.message}")
+
+
+def _start_deadline(observed: Observed) -> datetime:
+    created = observed.session.metadata.creation_timestamp
+    return created + timedelta(seconds=observed.limits.start_timeout_seconds)
+
+
+def _overdue(observed: Observed) -> datetime | None:
+    pod = observed.pod
+    return pod.deletion_at + OVERDUE if pod and pod.deletion_at else None
+
+
+def _silent(observed: Observed, now: datetime, deadline: datetime) -> bool:
+    """Nothing in Job or pod tells why: the Job has no pod though it should, or time is up."""
+    job = observed.job
+    no_pod = observed.pod is None and job is not None and now >= job.created_at + PATIENCE
+    return no_pod or now >= deadline
+
+
+def _patience_ends(observed: Observed, now: datetime) -> datetime | None:
+    since = [observed.job.created_at] if observed.job and observed.pod is None else []
+    since += [observed.pod.trouble.since] if observed.pod and observed.pod.trouble else []
+    return _earliest(*(at + PATIENCE for at in since if at + PATIENCE > now))
+
+
+def _earliest(*times: datetime | None) -> datetime | None:
+    return min((at for at in times if at), default=None)
+
+
+def body_size(observed: Observed) -> int:
+    """Bytes of spec.body as it is carried to the bot."""
+    body = observed.session.spec.body
+    return 0 if body is None else len(json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode())

@@ -1,0 +1,40 @@
+"""kopf's part: it watches BotSessions and Bots, and its handlers only tell the cache."""
+
+from typing import Any
+
+import kopf
+
+from pipecat_operator import names
+from pipecat_operator.cache import Cache
+from pipecat_operator.kube import login
+
+
+def registry(cache: Cache) -> kopf.OperatorRegistry:
+    """The handlers. Errors in ``on.event`` handlers are logged and never retried, so nothing else is done there."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers)
+    def authenticate(**_: Any) -> kopf.ConnectionInfo:
+        return login()
+
+    @kopf.on.event(names.GROUP, names.VERSION, "botsessions", registry=handlers)
+    def session(*, event: kopf.RawEvent, **_: Any) -> None:
+        cache.apply_session(event["type"], dict(event["object"]))
+
+    @kopf.on.event(names.GROUP, names.VERSION, "bots", registry=handlers)
+    def bot(*, event: kopf.RawEvent, **_: Any) -> None:
+        cache.apply_bot(event["type"], dict(event["object"]))
+
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf as a source of events only: nothing posted, nothing stored, no discovery beyond our resources."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.scanning.disabled = True
+    chosen.queueing.idle_timeout = 0.2
+    chosen.watching.server_timeout = 600
+    chosen.watching.connect_timeout = 5
+    chosen.watching.inactivity_timeout = 70
+    return chosen

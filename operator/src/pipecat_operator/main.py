@@ -1,0 +1,205 @@
+"""The operator's process: settings, Lease, cache, watches, queue, and an end that hands over."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import kopf
+from loguru import logger
+
+from pipecat_operator import bots, handlers, health, logs, names
+from pipecat_operator.act import Actor
+from pipecat_operator.api import BotSession
+from pipecat_operator.cache import Cache
+from pipecat_operator.daily import Daily
+from pipecat_operator.installation import installation_id
+from pipecat_operator.kube import JOBS, PODS, ApiError, Kube
+from pipecat_operator.lease import LeadershipLost, Lease
+from pipecat_operator.loop import KeyedQueue
+from pipecat_operator.metrics import Metrics
+from pipecat_operator.reconcile import Reconciler
+from pipecat_operator.rooms import RoomDeleter
+from pipecat_operator.settings import Settings, SettingsError, load
+from pipecat_operator.sweep import SessionLister, resync, sweep
+from pipecat_operator.watch import Reflector
+
+EX_CONFIG = 78
+"""sysexits.h: configuration error."""
+
+
+@dataclass(slots=True)
+class Readiness:
+    """What /readyz answers."""
+
+    missing: str | None = "not connected yet"
+
+    def __call__(self) -> str | None:
+        return self.missing
+
+
+def now() -> datetime:
+    """The wall clock; the one place that reads it."""
+    return datetime.now(UTC)
+
+
+async def run(settings: Settings) -> int:
+    """Until SIGTERM (answers 0) or until leadership is lost (answers 1)."""
+    code = 0
+    metrics, readiness, stop = Metrics(), Readiness(), asyncio.Event()
+    _stop_on_signals(stop)
+    listening = await health.serve(settings.http_host, settings.http_port, metrics, readiness)
+    logger.info("Listening on {}", ", ".join(f"{host}:{port}" for host, port, *_ in listening.addresses))
+    unguarded = Kube()
+    namespace = settings.namespace or unguarded.default_namespace or "default"
+    lease = Lease(unguarded, namespace, names.LEASE, f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}")
+    try:
+        readiness.missing = None
+        leading = await _unless_stopped(lease.acquire(), stop)
+        if leading:
+            await _with_clients(settings, metrics, readiness, stop, lease, namespace)
+    except* LeadershipLost as lost:
+        logger.error("Leadership lost, ending at once: {}", lost.exceptions[0])
+        code = 1
+    finally:
+        await lease.release()
+        await unguarded.close()
+        await listening.cleanup()
+    return code
+
+
+async def _with_clients(
+    settings: Settings,
+    metrics: Metrics,
+    readiness: Readiness,
+    stop: asyncio.Event,
+    lease: Lease,
+    namespace: str,
+) -> None:
+    readiness.missing = "the caches are not filled yet"
+    kube = Kube(guard=lease.check)
+    daily = Daily(settings, metrics, guard=lease.check, clock=now)
+    try:
+        installation = settings.installation_id or await installation_id(kube, namespace)
+        await _lead(settings, metrics, readiness, stop, kube, daily, lease, installation)
+    finally:
+        await daily.close()
+        await kube.close()
+
+
+async def _lead(
+    settings: Settings,
+    metrics: Metrics,
+    readiness: Readiness,
+    stop: asyncio.Event,
+    kube: Kube,
+    daily: Daily,
+    lease: Lease,
+    installation: str,
+) -> None:
+    """Everything only the leader does, until stopped."""
+    rooms = RoomDeleter(daily, now)
+    queue: KeyedQueue
+
+    def changed(uid: str) -> None:
+        queue.add(uid)
+
+    def deleted(session: BotSession) -> None:
+        actor.delete_room(session)
+
+    def failed(uid: str, error: Exception) -> None:
+        if isinstance(error, LeadershipLost):
+            raise error
+        metrics.reconcile_failed(type(error.__cause__ or error).__name__)
+        logger.warning("Session {} will be tried again: {}", uid, error)
+
+    cache = Cache(changed=changed, deleted=deleted, clock=now)
+    actor = Actor(kube, daily, cache, rooms, installation, now)
+    queue = KeyedQueue(Reconciler(cache, actor, metrics, now), failed)
+    metrics.watch_gauges(cache.phases, queue.__len__, rooms.__len__)
+
+    namespaces = settings.watch_namespaces
+    managed = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
+    jobs = Reflector(kube, JOBS, namespaces, cache.replace_jobs, cache.apply_job, managed)
+    pods = Reflector(kube, PODS, namespaces, cache.replace_pods, cache.apply_pod, managed)
+    lister = SessionLister(kube, namespaces)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(job) for job in (lease.hold(), jobs.run(), pods.run())]
+        # Jobs and Pods first: no decision may rest on a session without them.
+        if await _unless_stopped(_filled(jobs, pods, lister, cache), stop):
+            readiness.missing = None
+            logger.info("Ready: installation {}, watching {}", installation, ", ".join(namespaces) or "all namespaces")
+            work: list[Coroutine[Any, Any, None]] = [
+                queue.run(settings.workers),
+                rooms.run(),
+                bots.keep_status(kube, cache, now),
+                resync(lister, cache, settings.resync_seconds, queue.add),
+                sweep(daily, lister, rooms, installation, settings.sweep_seconds, now),
+            ]
+            tasks += [group.create_task(job) for job in work]
+            await kopf.operator(
+                registry=handlers.registry(cache),
+                settings=handlers.settings(),
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                stop_flag=stop,
+            )
+        for task in tasks:
+            task.cancel()
+
+
+async def _filled(jobs: Reflector, pods: Reflector, lister: SessionLister, cache: Cache) -> None:
+    await jobs.synced.wait()
+    await pods.synced.wait()
+    while True:
+        try:
+            await lister.refill(cache)
+        except ApiError as error:
+            logger.warning("Bots and BotSessions can't be listed yet (are the CRDs installed?): {}", error)
+            await asyncio.sleep(2)
+        else:
+            return
+
+
+async def _unless_stopped(wanted: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Whether it was done before the stop."""
+    task, stopped = asyncio.ensure_future(wanted), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        return task.done()
+    finally:
+        for future in (task, stopped):
+            future.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await future
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+def main() -> None:
+    """``python -m pipecat_operator``."""
+    try:
+        settings = load()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EX_CONFIG)
+    logs.configure(settings)
+    code = asyncio.run(run(settings))
+    logger.complete()
+    # Not sys.exit: nothing of a former leader may linger.
+    os._exit(code)

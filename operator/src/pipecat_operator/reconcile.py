@@ -1,0 +1,121 @@
+"""One session once: observe, decide, act, status."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from loguru import logger
+
+from pipecat_operator import decide as decisions
+from pipecat_operator.act import TRANSIENT, Actor, StartFailed
+from pipecat_operator.api import BotSession, BotSessionStatus
+from pipecat_operator.cache import Cache
+from pipecat_operator.conclude import Conclusion
+from pipecat_operator.conditions import EndReason, Phase
+from pipecat_operator.daily import DailyError
+from pipecat_operator.decide import Look, Plan, decide
+from pipecat_operator.kube import Conflict, NotFound
+from pipecat_operator.loop import Retry
+from pipecat_operator.metrics import Metrics
+from pipecat_operator.observe import Observed, Trouble
+
+NEVER_STARTED = frozenset({EndReason.BOT_NOT_FOUND, EndReason.BODY_TOO_LARGE})
+"""Ends before any outside call: there is no room to delete."""
+
+
+class Reconciler:
+    """Brings one session a step further at each call."""
+
+    def __init__(self, cache: Cache, actor: Actor, metrics: Metrics, clock: Callable[[], datetime]) -> None:
+        self._cache = cache
+        self._actor = actor
+        self._metrics = metrics
+        self._clock = clock
+
+    async def __call__(self, uid: str) -> float | None:
+        """Seconds until this session wants to be looked at again, or None: when something happens."""
+        finished = self._cache.finished(uid)
+        if finished is not None:
+            remaining = (finished.expires_at - self._clock()).total_seconds()
+            if remaining > 0:
+                return remaining
+            await self._actor.delete_session(uid, finished.namespace, finished.name)
+            logger.info("Session {} removed: its TTL is over", uid)
+            return None
+        observed = self._cache.observed(uid)
+        if observed is None:
+            return None
+        try:
+            wake_at = await self._step(observed)
+        except (NotFound, Conflict):
+            # Gone, or another one has its name now: the watch tells the rest.
+            self._cache.drop(uid)
+            return None
+        return None if wake_at is None else max(0.0, (wake_at - self._clock()).total_seconds())
+
+    async def _step(self, observed: Observed) -> datetime | None:
+        session = observed.session
+        plan = await self._decide(observed)
+        if plan.status is not None:
+            await self._write(session, plan.status)
+        if plan.event is not None:
+            await self._actor.warn(session, plan.event)
+        if plan.terminate:
+            await self._actor.terminate(observed)
+        if plan.start:
+            await self._start(observed)
+        return plan.wake_at
+
+    async def _decide(self, observed: Observed) -> Plan:
+        """A decision may first want to know more than the cache holds."""
+        plan = decide(observed, self._clock())
+        if plan.look is Look.JOB:
+            observed = replace(observed, job_is_gone=await self._actor.job_is_gone(observed.session))
+            return decide(observed, self._clock())
+        if plan.look is Look.CAUSE:
+            cause = await self._actor.find_cause(observed)
+            return decide(replace(observed, cause=cause, cause_looked_for=True), self._clock())
+        return plan
+
+    async def _start(self, observed: Observed) -> None:
+        session, uid = observed.session, observed.session.metadata.uid
+        try:
+            wanted = await self._actor.start(observed)
+        except StartFailed as failed:
+            self._cache.start_failed(uid, None)
+            plan = decisions.finish(observed, Conclusion(failed.reason, failed.message), self._clock())
+            if plan.status:
+                await self._write(session, plan.status)
+            if plan.event:
+                await self._actor.warn(session, plan.event)
+            return
+        except TRANSIENT as error:
+            reason = EndReason.ROOM_FAILED if isinstance(error, DailyError) else EndReason.START_TIMEOUT
+            self._cache.start_failed(uid, Trouble(reason, str(error), self._clock()))
+            raise Retry(str(error), error.retry_after) from error
+        self._cache.start_failed(uid, None)
+        await self._write(session, wanted)
+        self._metrics.job_created((self._clock() - observed.seen_at).total_seconds())
+
+    async def _write(self, session: BotSession, wanted: BotSessionStatus) -> None:
+        """Write the status, and tell of a change of phase."""
+        # Read what decide saw now: finishing drops it from the cache.
+        observed = self._cache.observed(session.metadata.uid)
+        await self._actor.write_status(session, wanted)
+        if wanted.phase is session.status.phase or wanted.phase is None:
+            return
+        logger.info(
+            "Session {} {}/{}: {} -> {}{}",
+            session.metadata.uid,
+            session.metadata.namespace,
+            session.metadata.name,
+            session.status.phase or Phase.PENDING,
+            wanted.phase,
+            f", {wanted.end_reason}: {wanted.message}" if wanted.end_reason else "",
+        )
+        if wanted.phase is Phase.RUNNING and observed and wanted.joined_at:
+            self._metrics.joined((wanted.joined_at - observed.seen_at).total_seconds())
+        if wanted.phase.finished and wanted.end_reason:
+            self._metrics.ended(wanted.end_reason)
+            if wanted.end_reason not in NEVER_STARTED:
+                self._actor.delete_room(session)
