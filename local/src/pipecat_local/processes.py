@@ -1,0 +1,112 @@
+"""Child processes: own log file, ended with their parent, readiness told in one line of JSON."""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+READY_S: Final = 60.0
+STOP_S: Final = 15.0
+LOG_LINES: Final = 15
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None)
+
+
+class ComponentFailed(Exception):
+    """A component did not start or ended; the text has its last log lines."""
+
+
+def die_with_parent() -> None:
+    """Between fork and exec: the kernel ends the child when the thread that started it is gone."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Component:
+    """One child process."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self.ready: dict[str, Any] = {}
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """While it runs."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def start(
+        self, command: Sequence[str | Path], env: Mapping[str, str] | None = None, wait_for_ready: bool = False
+    ) -> None:
+        """Run it. ``wait_for_ready``: until it has printed its line of JSON on standard output."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *map(str, command),
+                env=dict(env) if env is not None else None,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE if wait_for_ready else log,
+                stderr=log,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+            )
+        if wait_for_ready:
+            await self._wait_for_ready()
+
+    async def _wait_for_ready(self) -> None:
+        process = self._process
+        if process is None or process.stdout is None:
+            raise ComponentFailed(self.explain("was not started with a pipe"))
+        try:
+            async with asyncio.timeout(READY_S):
+                line = await process.stdout.readline()
+            self.ready = json.loads(line)
+        except (TimeoutError, ValueError) as error:
+            await self.stop()
+            raise ComponentFailed(self.explain("did not get ready")) from error
+
+    def check(self) -> None:
+        """Raises ComponentFailed when it has ended."""
+        if self._process and self._process.returncode is not None:
+            raise ComponentFailed(self.explain(f"ended with exit code {self._process.returncode}"))
+
+    def explain(self, what: str) -> str:
+        """What happened, and its last log lines."""
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.exists() else []
+        return "\n".join([f"{self.name} {what}. The end of {self.log}:", *(f"  {line}" for line in lines)])
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
+        """Ask it to end, insist after a while; answers its exit code."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return process.returncode if process else None
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            async with asyncio.timeout(STOP_S):
+                return await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            return await process.wait()
+
+
+async def until(what: str, condition: Any, timeout_s: float, every_s: float = 0.05) -> Any:
+    """The first true answer of ``condition`` (an async callable). Bounded.
+
+    Raises:
+        TimeoutError: saying what was waited for.
+    """
+    began = time.monotonic()
+    while True:
+        answer = await condition()
+        if answer:
+            return answer
+        if time.monotonic() - began > timeout_s:
+            raise TimeoutError(f"waited {timeout_s:.0f} s in vain for {what}")
+        await asyncio.sleep(every_s)
