@@ -1,0 +1,25 @@
+"""``python -m pipecat_local.openai``: one line of JSON when ready, then until SIGTERM. The key is OPENAI_API_KEY."""
+
+import argparse
+import asyncio
+import os
+
+from pipecat_local.openai.server import Server
+from pipecat_local.serving import announce, listen, stopped
+from pipecat_local.speech.phrases import BOOK
+from pipecat_local.speech.recogniser import Recogniser
+
+
+async def main() -> None:
+    """Serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
+    server = Server(BOOK, Recogniser(BOOK.heard_by_bot()), os.environ["OPENAI_API_KEY"])
+    runner, url = await listen(server.app(), arguments.port)
+    announce(url=url, base_url=f"{url}/v1")
+    await stopped()
+    await runner.cleanup()
+
+
+asyncio.run(main())
