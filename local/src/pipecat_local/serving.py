@@ -4,9 +4,13 @@ import asyncio
 import json
 import signal
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from aiohttp import web
+
+PYTHONPATH: Final = Path(__file__).parents[2] / "pythonpath"
+"""Holds the stand-in ``daily`` package; put first on a bot's PYTHONPATH."""
 
 
 def announce(**facts: Any) -> None:

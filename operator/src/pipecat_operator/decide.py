@@ -109,9 +109,9 @@ def _before_room(observed: Observed, now: datetime) -> Plan:
     if now >= deadline:
         return _end(observed, _start_timeout(observed, trouble), now)
     wake_at = _earliest(deadline, _overdue(observed), _patience_ends(observed, now))
-    if trouble and now >= trouble.since + PATIENCE:
-        if status.reason_of(said, ConditionType.BOT_READY) != trouble.reason:
-            return Plan(status=status.troubled(observed.session, trouble, now), event=trouble, wake_at=wake_at)
+    told = trouble and status.reason_of(said, ConditionType.BOT_READY) == trouble.reason
+    if trouble and not told and now >= trouble.since + PATIENCE:
+        return Plan(status=status.troubled(observed.session, trouble, now), event=trouble, wake_at=wake_at)
     return Plan(wake_at=wake_at)
 
 

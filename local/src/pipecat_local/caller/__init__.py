@@ -1,0 +1,1 @@
+"""The caller: joins with the user's token, speaks, and recognises what it hears."""
