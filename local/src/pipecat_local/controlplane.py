@@ -1,12 +1,20 @@
-"""Real etcd, kube-apiserver, kube-controller-manager and kube-scheduler on loopback, RBAC on."""
+"""Real etcd, kube-apiserver, kube-controller-manager and kube-scheduler on loopback, RBAC on.
 
+``python -m pipecat_local.controlplane --directory D`` runs one until SIGTERM.
+"""
+
+import argparse
 import asyncio
 import base64
 import json
 import secrets
+import shutil
+import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +22,7 @@ import aiohttp
 import yaml
 
 from pipecat_local import certificates
-from pipecat_local.assets import CONTROL_PLANE, Say, find, say_to_stderr
+from pipecat_local.assets import CONTROL_PLANE, MissingBinary, Say, find, say_to_stderr
 from pipecat_local.processes import Component, ComponentFailed, until
 
 START_S: Final = 60.0
@@ -30,45 +38,88 @@ AUDIT_POLICY: Final = {
         {"level": "Metadata"},
     ],
 }
-TOKENS: Final = {
+GROUPS: Final = {
     "admin": "system:masters",
     "system:kube-controller-manager": "",
     "system:kube-scheduler": "",
 }
+"""The users of the token file, and the group of each."""
 
 
-class ControlPlane:
-    """One control plane in one folder."""
+class Cluster:
+    """A running control plane, seen from any process that knows its folder."""
 
-    def __init__(self, folder: Path, say: Say = say_to_stderr) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "admin.kubeconfig"
+        """Of a cluster admin."""
         self.audit_log = folder / "audit.log"
-        self.kubectl = Path("kubectl")
+        """One JSON event a line for every write, by whomever."""
+        self.kubectl_binary = folder / "kubectl"
+
+    def kubectl(self, *arguments: str | Path, stdin: str | None = None, kubeconfig: Path | None = None) -> str:
+        """What kubectl printed.
+
+        Raises:
+            subprocess.CalledProcessError: it failed; its ``stderr`` is a note of the exception.
+        """
+        command = [self.kubectl_binary, "--kubeconfig", kubeconfig or self.kubeconfig, *arguments]
+        try:
+            ran = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=True)
+        except subprocess.CalledProcessError as error:
+            error.add_note(str(error.stderr))
+            raise
+        return ran.stdout
+
+    def install(self, *manifests: Path) -> None:
+        """Apply files or folders; CRDs among them are established on return."""
+        self.kubectl("apply", "--server-side", *(word for path in manifests for word in ("-f", path)))
+        if "customresourcedefinition" in self.kubectl("get", "crd", "-o", "name"):
+            self.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
+
+    def kubeconfig_for_service_account(self, namespace: str, name: str) -> Path:
+        """A kubeconfig that acts as that service account, for a day."""
+        token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration=24h").strip()
+        config = json.loads(self.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token}
+        config["contexts"][0]["context"]["namespace"] = namespace
+        return _private_file(self.folder / f"{namespace}.{name}.kubeconfig", json.dumps(config))
+
+
+class ControlPlane(Cluster):
+    """One control plane, its processes children of this one."""
+
+    def __init__(self, folder: Path, say: Say = say_to_stderr) -> None:
+        super().__init__(folder)
         self._say = say
-        self._tokens = {user: secrets.token_urlsafe(24) for user in TOKENS}
+        self._tokens = {user: secrets.token_urlsafe(24) for user in GROUPS}
         self._components: list[Component] = []
-        self.url = ""
+        self._url = ""
         self._ca = b""
 
     async def start(self) -> None:
-        """Until the API server is ready and the default service account can be made.
+        """Until the API server answers and the controllers work.
 
         Raises:
             ComponentFailed: with the failing component's last log lines.
             MissingBinary: a binary can be had from nowhere.
         """
         binaries = await asyncio.to_thread(find, CONTROL_PLANE, self._say)
-        self.kubectl = binaries["kubectl"]
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.kubectl_binary.unlink(missing_ok=True)
+        self.kubectl_binary.symlink_to(binaries["kubectl"])
         for attempt in range(ATTEMPTS):
             try:
                 await self._start(binaries)
-                return
             except ComponentFailed as failed:
                 await self.stop()
                 if attempt == ATTEMPTS - 1 or "address already in use" not in str(failed):
                     raise
+            except BaseException:
+                await self.stop()
+                raise
+            else:
+                return
 
     async def stop(self) -> None:
         """In the reverse order."""
@@ -81,42 +132,25 @@ class ControlPlane:
         for component in self._components:
             component.check()
 
-    async def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """A kubeconfig that acts as that service account, for a day."""
-        request = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": 86400},
-        }
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-        async with (
-            aiohttp.ClientSession() as http,
-            http.post(
-                self.url + path,
-                json=request,
-                ssl=ssl.create_default_context(cadata=self._ca.decode()),
-                headers={"Authorization": f"Bearer {self._tokens['admin']}"},
-            ) as response,
-        ):
-            if response.status >= 400:
-                raise ComponentFailed(f"no token for {namespace}/{name}: {await response.text()}")
-            token = (await response.json())["status"]["token"]
-        return self._kubeconfig(f"{namespace}-{name}", token, namespace)
-
     async def _start(self, binaries: dict[str, Path]) -> None:
+        for remains in ("pki", "etcd"):
+            shutil.rmtree(self.folder / remains, ignore_errors=True)
+        for log in self.folder.glob("*.log"):
+            log.unlink()
         pki = self.folder / "pki"
-        pki.mkdir(exist_ok=True)
+        pki.mkdir()
         ca = certificates.authority()
         self._ca = ca.pem()
         ca_file = pki / "ca.crt"
         ca_file.write_bytes(self._ca)
         cert, key = certificates.server(ca, pki, "kube-apiserver")
         public, private = certificates.service_account_keys(pki)
-        etcd_client, etcd_peer, api = _free_ports(3)
-        self.url = f"https://127.0.0.1:{api}"
-        self.kubeconfig = self._kubeconfig("admin", self._tokens["admin"], "default")
-        policy = self._file("audit-policy.yaml", yaml.safe_dump(AUDIT_POLICY))
-        tokens = "\n".join(f"{self._tokens[user]},{user},{user},{group}" for user, group in TOKENS.items())
+        etcd_client, etcd_peer, api = free_ports(3)
+        self._url = f"https://127.0.0.1:{api}"
+        self._kubeconfig("admin")
+        policy = _private_file(self.folder / "audit-policy.yaml", yaml.safe_dump(AUDIT_POLICY))
+        tokens = "\n".join(f"{self._tokens[user]},{user},{user},{group}" for user, group in GROUPS.items())
+        token_file = _private_file(self.folder / "tokens.csv", tokens)
 
         await self._run(
             binaries["etcd"],
@@ -133,11 +167,12 @@ class ControlPlane:
             f"--etcd-servers=http://127.0.0.1:{etcd_client}",
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
+            # It may not write a loopback address into the endpoints of the Service `kubernetes`.
             "--endpoint-reconciler-type=none",
             f"--secure-port={api}",
             f"--tls-cert-file={cert}",
             f"--tls-private-key-file={key}",
-            f"--token-auth-file={self._file('tokens.csv', tokens)}",
+            f"--token-auth-file={token_file}",
             "--authorization-mode=RBAC",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -145,18 +180,22 @@ class ControlPlane:
             f"--service-account-signing-key-file={private}",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={self.audit_log}",
+            # A count read from the log right after a call must hold that call.
             "--audit-log-mode=blocking",
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=1000",
         )
-        async with self._http(ca_file) as http:
-            await self._until("kube-apiserver to be ready", _answers(http, f"{self.url}/readyz"))
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca_file))
+        headers = {"Authorization": f"Bearer {self._tokens['admin']}"}
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
+            await self._until("kube-apiserver to be ready", _answers(http, f"{self._url}/readyz"))
+            # The default limits of 20 and 50 requests a second would throttle before anything of ours does.
             await self._run(
                 binaries["kube-controller-manager"],
-                f"--kubeconfig={self._kubeconfig_of('system:kube-controller-manager')}",
+                f"--kubeconfig={self._kubeconfig('system:kube-controller-manager')}",
                 f"--service-account-private-key-file={private}",
                 f"--root-ca-file={ca_file}",
-                "--use-service-account-credentials=false",
+                "--use-service-account-credentials=true",
                 "--leader-elect=false",
                 "--secure-port=0",
                 "--kube-api-qps=500",
@@ -165,19 +204,14 @@ class ControlPlane:
             )
             await self._run(
                 binaries["kube-scheduler"],
-                f"--kubeconfig={self._kubeconfig_of('system:kube-scheduler')}",
+                f"--kubeconfig={self._kubeconfig('system:kube-scheduler')}",
                 "--leader-elect=false",
                 "--secure-port=0",
                 "--kube-api-qps=1000",
                 "--kube-api-burst=2000",
             )
-            account = f"{self.url}/api/v1/namespaces/default/serviceaccounts/default"
-            await self._until("the default service account", _answers(http, account))
-
-    def _http(self, ca_file: Path) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca_file))
-        headers = {"Authorization": f"Bearer {self._tokens['admin']}"}
-        return aiohttp.ClientSession(connector=connector, headers=headers)
+            account = f"{self._url}/api/v1/namespaces/default/serviceaccounts/default"
+            await self._until("the controllers to work", _answers(http, account))
 
     async def _run(self, binary: Path, *arguments: str) -> None:
         component = Component(binary.name, self.folder / f"{binary.name}.log")
@@ -194,33 +228,32 @@ class ControlPlane:
         except TimeoutError as error:
             raise ComponentFailed(self._components[-1].explain(str(error))) from error
 
-    def _file(self, name: str, text: str) -> Path:
-        file = self.folder / name
-        file.touch(mode=0o600)
-        file.write_text(text)
-        return file
-
-    def _kubeconfig_of(self, user: str) -> Path:
-        return self._kubeconfig(user.removeprefix("system:"), self._tokens[user], "default")
-
-    def _kubeconfig(self, name: str, token: str, namespace: str) -> Path:
+    def _kubeconfig(self, user: str) -> Path:
         config: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "local",
-            "contexts": [{"name": "local", "context": {"cluster": "local", "user": "user", "namespace": namespace}}],
+            "contexts": [{"name": "local", "context": {"cluster": "local", "user": "user", "namespace": "default"}}],
             "clusters": [
                 {
                     "name": "local",
                     "cluster": {
-                        "server": self.url,
+                        "server": self._url,
                         "certificate-authority-data": base64.b64encode(self._ca).decode(),
                     },
                 }
             ],
-            "users": [{"name": "user", "user": {"token": token}}],
+            "users": [{"name": "user", "user": {"token": self._tokens[user]}}],
         }
-        return self._file(f"{name}.kubeconfig", json.dumps(config))
+        # JSON is YAML, and easier for a program to change.
+        file = self.folder / f"{user.removeprefix('system:')}.kubeconfig"
+        return _private_file(file, json.dumps(config))
+
+
+def _private_file(file: Path, text: str) -> Path:
+    file.touch(mode=0o600)
+    file.write_text(text)
+    return file
 
 
 def _answers(http: aiohttp.ClientSession, url: str) -> Callable[[], Awaitable[bool]]:
@@ -234,9 +267,53 @@ def _answers(http: aiohttp.ClientSession, url: str) -> Callable[[], Awaitable[bo
     return asked
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on just now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()
     return ports
+
+
+async def serve(folder: Path, manifests: Sequence[Path]) -> None:
+    """Run a control plane, say when it is ready, and end with SIGTERM or with its first component."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    plane = ControlPlane(folder)
+    starting = asyncio.create_task(plane.start())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            return
+        await starting
+        if manifests:
+            await asyncio.to_thread(plane.install, *manifests)
+        sys.stdout.write(json.dumps({"ready": True, "kubeconfig": str(plane.kubeconfig)}) + "\n")
+        sys.stdout.flush()
+        while not stop.is_set():
+            await asyncio.wait((stopping,), timeout=1)
+            plane.check()
+    finally:
+        starting.cancel()
+        await asyncio.wait((starting,))
+        await plane.stop()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m pipecat_local.controlplane", description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True, help="for its data, logs and kubeconfig")
+    parser.add_argument("--install", type=Path, action="append", default=[], help="manifests to apply at start")
+    given = parser.parse_args()
+    try:
+        asyncio.run(serve(given.directory.absolute(), given.install))
+    except (ComponentFailed, MissingBinary) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,28 +2,31 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
+import os
 import signal
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 READY_S: Final = 60.0
 STOP_S: Final = 15.0
 LOG_LINES: Final = 15
-_PR_SET_PDEATHSIG: Final = 1
-_libc: Final = ctypes.CDLL(None)
+
+_TETHER: Final = Path(__file__).with_name("tether.py")
 
 
 class ComponentFailed(Exception):
     """A component did not start or ended; the text has its last log lines."""
 
 
-def die_with_parent() -> None:
-    """Between fork and exec: the kernel ends the child when the thread that started it is gone."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def tethered(command: Sequence[str | Path]) -> list[str]:
+    """That command, made to end when the thread that started it is gone."""
+    return [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *map(str, command)]
 
 
 class Component:
@@ -47,12 +50,11 @@ class Component:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *map(str, command),
+                *tethered(command),
                 env=dict(env) if env is not None else None,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if wait_for_ready else log,
                 stderr=log,
-                preexec_fn=die_with_parent,
                 start_new_session=True,
             )
         if wait_for_ready:
@@ -96,17 +98,31 @@ class Component:
             return await process.wait()
 
 
-async def until(what: str, condition: Any, timeout_s: float, every_s: float = 0.05) -> Any:
-    """The first true answer of ``condition`` (an async callable). Bounded.
+async def until(what: str, condition: Callable[[], Awaitable[T]], timeout_s: float, every_s: float = 0.05) -> T:
+    """The first true answer of ``condition``. Bounded.
 
     Raises:
         TimeoutError: saying what was waited for.
     """
     began = time.monotonic()
     while True:
-        answer = await condition()
-        if answer:
+        if answer := await condition():
             return answer
         if time.monotonic() - began > timeout_s:
             raise TimeoutError(f"waited {timeout_s:.0f} s in vain for {what}")
         await asyncio.sleep(every_s)
+
+
+def wait_until(what: str, condition: Callable[[], T], timeout_s: float, every_s: float = 0.05) -> T:
+    """``until`` where there is no event loop.
+
+    Raises:
+        TimeoutError: saying what was waited for.
+    """
+    began = time.monotonic()
+    while True:
+        if answer := condition():
+            return answer
+        if time.monotonic() - began > timeout_s:
+            raise TimeoutError(f"waited {timeout_s:.0f} s in vain for {what}")
+        time.sleep(every_s)

@@ -1,0 +1,91 @@
+"""One real control plane for the whole test run, shared by all of its workers."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pipecat_local.controlplane import Cluster
+from pipecat_local.processes import tethered, wait_until
+
+ROOT = Path(__file__).parents[1]
+FOLDER = "PIPECAT_TEST_CLUSTER"
+"""In the environment: where the control plane of this run keeps its files."""
+START_S = 120.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start it before the workers: they inherit the environment. It gets ready while tests are collected."""
+    if hasattr(config, "workerinput") or config.option.collectonly or not _wanted(config):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="pipecat-tests-"))
+    os.environ[FOLDER] = str(folder)
+    command = [sys.executable, "-m", "pipecat_local.controlplane", "--directory", folder, "--install", ROOT / "crds"]
+    with (folder / "output").open("wb") as log:
+        process = subprocess.Popen(
+            tethered(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+
+    def report() -> None:
+        assert process.stdout
+        line = process.stdout.readline().decode()
+        (folder / "outcome.part").write_text(line or (folder / "output").read_text())
+        (folder / "outcome.part").replace(folder / "outcome")
+
+    threading.Thread(target=report, daemon=True).start()
+
+    def end() -> None:
+        process.terminate()
+        process.wait(timeout=30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    config.add_cleanup(end)
+
+
+def _wanted(config: pytest.Config) -> bool:
+    """Unit tests alone don't need it."""
+    unit = ROOT / "tests" / "unit"
+    return not all(Path(arg.split("::")[0]).resolve().is_relative_to(unit) for arg in config.args)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The control plane, its CRDs installed; KUBECONFIG is its admin's."""
+    folder = Path(os.environ[FOLDER])
+    outcome = folder / "outcome"
+    wait_until("the control plane of the test run", outcome.exists, START_S)
+    try:
+        json.loads(outcome.read_text())
+    except ValueError:
+        pytest.fail(f"The control plane did not start:\n{outcome.read_text()}")
+    running = Cluster(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(running.kubeconfig))
+        yield running
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster) -> Callable[..., str]:
+    """Real kubectl, as the admin; answers what it printed."""
+    return cluster.kubectl
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A fresh one."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    cluster.kubectl("create", "namespace", name)
+    wait_until("the default service account", lambda: "default" in _service_accounts(cluster, name), 20)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _service_accounts(cluster: Cluster, namespace: str) -> str:
+    return cluster.kubectl("get", "serviceaccounts", "--namespace", namespace, "--output", "name")
