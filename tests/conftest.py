@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import tethered, wait_until
 
@@ -27,7 +28,15 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     folder = Path(tempfile.mkdtemp(prefix="pipecat-tests-"))
     os.environ[FOLDER] = str(folder)
-    command = [sys.executable, "-m", "pipecat_local.controlplane", "--directory", folder, "--install", ROOT / "crds"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pipecat_local.controlplane",
+        "--directory",
+        folder,
+        "--install",
+        ROOT / "crds",
+    ]
     with (folder / "output").open("wb") as log:
         process = subprocess.Popen(
             tethered(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
@@ -35,15 +44,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
     def report() -> None:
         assert process.stdout
-        line = process.stdout.readline().decode()
+        with process.stdout as stdout:
+            line = stdout.readline().decode()
         (folder / "outcome.part").write_text(line or (folder / "output").read_text())
         (folder / "outcome.part").replace(folder / "outcome")
 
-    threading.Thread(target=report, daemon=True).start()
+    reporting = threading.Thread(target=report)
+    reporting.start()
 
     def end() -> None:
         process.terminate()
         process.wait(timeout=30)
+        reporting.join(timeout=5)
         shutil.rmtree(folder, ignore_errors=True)
 
     config.add_cleanup(end)

@@ -82,7 +82,7 @@ class Component:
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.exists() else []
         return "\n".join([f"{self.name} {what}. The end of {self.log}:", *(f"  {line}" for line in lines)])
 
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
+    async def stop(self, number: signal.Signals = signal.SIGTERM, grace_s: float = STOP_S) -> int | None:
         """Ask it to end, insist after a while; answers its exit code."""
         process = self._process
         if process is None or process.returncode is not None:
@@ -90,7 +90,7 @@ class Component:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
         try:
-            async with asyncio.timeout(STOP_S):
+            async with asyncio.timeout(grace_s):
                 return await process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):

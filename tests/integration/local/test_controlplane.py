@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import wait_until
 
