@@ -8,12 +8,13 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipecat_local.controlplane import Cluster
+from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import tethered, wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -91,13 +92,18 @@ def kubectl(cluster: Cluster) -> Callable[..., str]:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A fresh one."""
+    """A fresh one; nothing runs its pods."""
     name = f"test-{uuid.uuid4().hex[:10]}"
-    cluster.kubectl("create", "namespace", name)
-    wait_until("the default service account", lambda: "default" in _service_accounts(cluster, name), 20)
+    cluster.create_namespace(name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def _service_accounts(cluster: Cluster, namespace: str) -> str:
-    return cluster.kubectl("get", "serviceaccounts", "--namespace", namespace, "--output", "name")
+@pytest.fixture
+async def kwok_namespace(cluster: Cluster, tmp_path: Path) -> AsyncIterator[str]:
+    """A fresh one whose pods kwok plays, on fake nodes of its own."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    async with KwokNodes(cluster, tmp_path, pool=name):
+        cluster.create_namespace(name, pool=name)
+        yield name
+        cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -39,6 +39,9 @@ AUDIT_POLICY: Final = {
         {"level": "Metadata"},
     ],
 }
+POOL: Final = "pipecat.dev/pool"
+"""Key of the label and the taint of nodes that only namespaces of that pool use."""
+
 GROUPS: Final = {
     "admin": "system:masters",
     "system:kube-controller-manager": "",
@@ -77,6 +80,23 @@ class Cluster:
         self.kubectl("apply", "--server-side", *(word for path in manifests for word in ("-f", path)))
         if "customresourcedefinition" in self.kubectl("get", "crd", "-o", "name"):
             self.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
+
+    def create_namespace(self, name: str, pool: str | None = None) -> None:
+        """With its default service account. ``pool``: its pods run on the nodes of that pool and no others.
+
+        A node of a pool has the label and the NoSchedule taint ``pipecat.dev/pool=<pool>``: so tests that share
+        one cluster each have nodes of their own, and the pods don't know of it.
+        """
+        annotations = {}
+        if pool:
+            toleration = {"key": POOL, "operator": "Equal", "value": pool, "effect": "NoSchedule"}
+            annotations = {
+                "scheduler.alpha.kubernetes.io/node-selector": f"{POOL}={pool}",
+                "scheduler.alpha.kubernetes.io/defaultTolerations": json.dumps([toleration]),
+            }
+        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": annotations}}
+        self.kubectl("create", "--filename", "-", stdin=json.dumps(made))
+        self.kubectl("wait", "serviceaccount/default", "--for=create", "--namespace", name, "--timeout=30s")
 
     def kubeconfig_for_service_account(self, namespace: str, name: str) -> Path:
         """A kubeconfig that acts as that service account, for a day."""
@@ -174,6 +194,8 @@ class ControlPlane(Cluster):
             f"--tls-private-key-file={key}",
             f"--token-auth-file={token_file}",
             "--authorization-mode=RBAC",
+            # They let a namespace choose its nodes: see Cluster.create_namespace.
+            "--enable-admission-plugins=PodNodeSelector,PodTolerationRestriction",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={public}",

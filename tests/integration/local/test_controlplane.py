@@ -80,10 +80,10 @@ def test_a_component_that_fails_shows_its_last_log_lines(tmp_path: Path) -> None
         assert process.stdout
         process.stdout.readline()
         etcd = next(pid for pid, line in _running_in(tmp_path).items() if "--data-dir" in line)
-        os.kill(etcd, signal.SIGTERM)
+        os.kill(etcd, signal.SIGKILL)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert f"etcd ended with exit code -15. The end of {tmp_path}/etcd.log:" in said
+    assert f"etcd ended with exit code -9. The end of {tmp_path}/etcd.log:" in said
     assert not _running_in(tmp_path)
 
 
