@@ -231,9 +231,14 @@ class Kube:
         """Put the whole object; its resourceVersion must still be the stored one."""
         return await self._call("PUT", resource.path(namespace, name), body)
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Delete the object of that UID, its dependants after it; gone already is as good."""
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, grace_s: int | None = None) -> None:
+        """Delete the object of that UID, its dependants after it; gone already is as good.
+
+        ``grace_s``: instead of the pod's own; 0 removes it at once, which only its node may do.
+        """
+        body: Object = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        if grace_s is not None:
+            body["gracePeriodSeconds"] = grace_s
         try:
             await self._call("DELETE", resource.path(namespace, name), body)
         except (NotFound, Conflict):

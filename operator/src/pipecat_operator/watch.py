@@ -31,6 +31,7 @@ class Reflector:
         replace: Callable[[str | None, list[Object]], None],
         apply: Callable[[str, Object], None],
         label_selector: str | None = None,
+        field_selector: str | None = None,
     ) -> None:
         """``namespaces``: those to watch; none means all. ``replace`` is told which one it got."""
         self._kube = kube
@@ -38,7 +39,8 @@ class Reflector:
         self._namespaces: list[str | None] = list(namespaces) or [None]
         self._replace = replace
         self._apply = apply
-        self._params = {"labelSelector": label_selector} if label_selector else {}
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._params = {key: value for key, value in selectors.items() if value}
         self._unsynced = set(self._namespaces)
         self.synced = asyncio.Event()
         """Set once everything was listed."""
