@@ -137,16 +137,16 @@ class Stack:
                 IMAGE: {
                     "command": [sys.executable, "-m", "pipecat_bot"],
                     "workingDir": str(ROOT / "bot_image"),
-                    "env": {"PATH": os.environ["PATH"], "HOME": str(self.folder)},
                 }
             }
         }
-        file = self.folder / "node.json"
+        file = self.folder / "images.json"
         file.write_text(json.dumps(config))
-        arguments: list[str | Path] = ["--kubeconfig", self.cluster.kubeconfig, "--config", file]
+        arguments: list[str | Path] = ["--kubeconfig", self.cluster.kubeconfig, "--images", file]
         arguments += ["--directory", self.folder / "node"]
-        if self.services:
-            arguments.append("--real-daily")
+        if self.services is None:
+            # The stand-in's `daily` package.
+            arguments += ["--pythonpath", MODULES / "pythonpath"]
         await self._start("node", "pipecat_local.node", environment(), *arguments)
 
     async def _start_stand_ins(self) -> Services:

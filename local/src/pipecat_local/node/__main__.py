@@ -46,10 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         spec.images(flags.images.read_text())
     except (OSError, ValueError) as error:
         parser.error(f"--images {flags.images}: {error}")
-    asyncio.run(run(flags))
+    folder = Path(flags.directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    asyncio.run(run(flags, folder))
 
 
-async def run(flags: argparse.Namespace) -> None:
+async def run(flags: argparse.Namespace, folder: Path) -> None:
     """Until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,8 +64,6 @@ async def run(flags: argparse.Namespace) -> None:
         path=f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
         pythonpath=tuple(flags.pythonpath),
     )
-    folder = Path(flags.directory)
-    folder.mkdir(parents=True, exist_ok=True)
     addresses = Addresses()
     async with Kube(login=lambda: credentials(flags.kubeconfig)) as kube:
         recorder = Recorder(kube, flags.name, now)

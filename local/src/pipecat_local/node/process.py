@@ -2,14 +2,15 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 from typing import Final
 
-from pipecat_local.node.spec import Command
-from pipecat_local.processes import die_with_parent
+from pipecat_local.node.spec import MARKER, Command
+from pipecat_local.processes import tethered
 
 MESSAGE_BYTES: Final = 4096
 FALLBACK_BYTES: Final = 2048
@@ -26,16 +27,16 @@ class Process:
             OSError: it can't be executed.
             ValueError: an argument or variable has a NUL byte.
         """
+        _check_executable(command)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command.argv,
+                tethered(command.argv),
                 env=dict(command.env),
                 cwd=command.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509
             )
         self.pid = self._process.pid
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -104,12 +105,12 @@ class Grace:
         process.kill()
 
 
-def kill_strays(marker: Path) -> list[int]:
-    """Kill every process that has ``marker`` (a folder of the node's own) in the environment it began with.
+def kill_strays(folder: Path) -> list[int]:
+    """Kill every process of the containers whose folder is ``folder`` or lies under it. Answers their pids.
 
-    Reaches what left its process group or outlived its node. Answers their pids.
+    Reaches what left its process group or outlived its node.
     """
-    needle = os.fsencode(marker) + b"/"
+    markers = (f"{MARKER}={folder}\0".encode(), f"{MARKER}={folder}/".encode())
     killed = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -120,7 +121,8 @@ def kill_strays(marker: Path) -> list[int]:
             continue
         try:
             # Read after the descriptor was had: it can't be another process by now.
-            if needle in (entry / "environ").read_bytes():
+            environ = (entry / "environ").read_bytes()
+            if any(marker in environ for marker in markers):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 killed.append(int(entry.name))
         except OSError:
@@ -146,6 +148,16 @@ def _tail(file: Path, size: int) -> bytes:
             return stream.read(size)
     except OSError:
         return b""
+
+
+def _check_executable(command: Command) -> None:
+    # The tether finds out too, but only once it runs: as an exit code, which would look like the program's own.
+    if not command.cwd.is_dir():
+        raise FileNotFoundError(f"no such working directory: {command.cwd}")
+    program = command.argv[0]
+    path = str(command.cwd / program) if "/" in program else program
+    if shutil.which(path, path=command.env.get("PATH")) is None:
+        raise FileNotFoundError(f'exec: "{program}": executable file not found in $PATH')
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

@@ -64,7 +64,11 @@ class Registration:
         try:
             await self._kube.create(NODES, "", node)
         except AlreadyExists:
-            logger.info("Node {} is registered already", self._name)
+            patch = [
+                {"op": "add", "path": f"/metadata/labels/{key.replace('/', '~1')}", "value": value}
+                for key, value in labels.items()
+            ]
+            await self._kube.json_patch(NODES, "", self._name, patch)
         await self._renew()
         await self._report(force=True)
 

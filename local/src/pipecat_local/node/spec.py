@@ -17,6 +17,9 @@ from typing import Any, Final
 from pipecat_operator.kube import Object
 
 DEFAULT_MODE: Final = 0o644
+MARKER: Final = "PIPECAT_LOCAL_CONTAINER"
+"""In the environment of each of a container's processes: they are told by it."""
+
 SUPPORTED_VOLUMES: Final = ("emptyDir", "secret", "configMap", "downwardAPI", "projected")
 
 _REFERENCE: Final = re.compile(r"\$(?:(\$)|\(([^)]*)\))")
@@ -79,7 +82,7 @@ class Folders:
         return self.root / "volumes" / name
 
     def container(self, name: str) -> Path:
-        """Of a container; its path is in the environment of each of its processes, and tells them by it."""
+        """Of a container."""
         return self.root / "containers" / name
 
     def home(self, container: str) -> Path:
@@ -293,11 +296,12 @@ def command(
     name = container["name"]
     spec_env = environment(pod, container, sources, host, pod_ip)
     mounts = dict(_mounts(container, folders))
-    env = {
+    env: dict[str, str] = {
         "PATH": host.path,
         "HOME": str(folders.home(name)),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
+        MARKER: str(folders.container(name)),
         **({"TMPDIR": str(mounts["/tmp"])} if "/tmp" in mounts else {}),  # noqa: S108
         **image.env,
         **{key: relocate(value, mounts) for key, value in spec_env.items()},
