@@ -80,6 +80,7 @@ async def bot(runner_args: DailyRunnerArguments) -> None:
 
     @transport.event_handler("on_client_connected")
     async def greet(transport, client) -> None:
+        await transport.capture_participant_transcription(client["id"])
         await worker.queue_frames([LLMRunFrame()])
 
     @transport.event_handler("on_client_disconnected")

@@ -268,6 +268,12 @@ class CallClient:
         """By an owner."""
         self._ask("stop-transcription", completion)
 
+    def update_transcription(
+        self, participants: list[str] | None = None, instance_id: str | None = None, completion: Completion = None
+    ) -> None:
+        """Whom to transcribe; None: everybody."""
+        self.schedule(self._send({"type": "update-transcription", "participants": participants}, completion))
+
     def __getattr__(self, name: str) -> Any:
         """Everything else (subscriptions, publishing, ...) changes nothing here, and is told so at once."""
         if name.startswith("_"):

@@ -24,7 +24,7 @@ async def main() -> None:
     # Loading the speech model takes 0.3 s: only a call that is transcribed pays for it.
     recogniser = cache(lambda: Recogniser(BOOK.heard_by_bot()))
     domain = Domain("local", os.environ["DAILY_API_KEY"], "", time.time)
-    calls = Calls(domain, lambda: Transcriber(recogniser()))
+    calls = Calls(domain, lambda told: Transcriber(recogniser(), told))
     runner, url = await listen(Server(domain, calls, limits=not arguments.no_limits).app(), arguments.port)
     domain.base_url = url
     announce(url=url, api_url=f"{url}/v1")

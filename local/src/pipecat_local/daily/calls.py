@@ -8,12 +8,13 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
 from pipecat_local.daily.rooms import Admission, Domain, JoinRefused
-from pipecat_local.daily.transcription import Transcriber
+from pipecat_local.daily.transcription import Told, Transcriber
 
 EJECTED = "Ejected: the meeting has ended"
 
@@ -52,12 +53,12 @@ class Participant:
 class Calls:
     """Every call of a domain."""
 
-    def __init__(self, domain: Domain, transcriber: Callable[[], Transcriber]) -> None:
+    def __init__(self, domain: Domain, transcriber: Callable[[Told], Transcriber]) -> None:
         self._domain = domain
         self._new_transcriber = transcriber
         self._rooms: defaultdict[str, dict[str, Participant]] = defaultdict(dict)
         self._transcribing: dict[str, Transcriber] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[int]] = set()
 
     def participants(self, room: str) -> list[Participant]:
         """Who is in the room."""
@@ -121,7 +122,7 @@ class Calls:
         timer = None
         if me.admission.eject_at is not None:
             delay = max(0.0, me.admission.eject_at - self._domain.clock())
-            timer = asyncio.get_running_loop().call_later(delay, self._later, self.eject(room, me.id))
+            timer = asyncio.get_running_loop().call_later(delay, self._eject_later, room, me.id)
         reason = "hidden"
         try:
             async for message in me.socket:
@@ -152,9 +153,7 @@ class Calls:
                     await p.socket.send_bytes(framed)
         transcriber = self._transcribing.get(room)
         if transcriber:
-            rate = int.from_bytes(data[:4], "little")
-            for text in await transcriber.hear(me.id, data[4:], rate):
-                await self._transcribed(room, me, text)
+            transcriber.hear(me.id, data[4:], int.from_bytes(data[:4], "little"))
 
     async def _said(self, room: str, me: Participant, said: dict[str, Any]) -> None:
         if said["type"] == "app-message":
@@ -165,26 +164,30 @@ class Calls:
             if not me.admission.owner:
                 await me.tell({"type": "answer", "id": said["id"], "error": "must be a transcription admin"})
                 return
-            self._transcribing.setdefault(room, self._new_transcriber())
+            self._transcribing.setdefault(room, self._new_transcriber(partial(self._transcribed, room)))
             await me.tell({"type": "answer", "id": said["id"]})
             for p in self.participants(room):
                 await p.tell({"type": "transcription-started", "by": me.id})
+        elif said["type"] == "update-transcription":
+            if room in self._transcribing:
+                wanted = said["participants"]
+                self._transcribing[room].participants = None if wanted is None else set(wanted)
         elif said["type"] == "stop-transcription":
             self._transcribing.pop(room, None)
             await me.tell({"type": "answer", "id": said["id"]})
 
-    async def _transcribed(self, room: str, speaker: Participant, text: str) -> None:
+    async def _transcribed(self, room: str, speaker: str, text: str) -> None:
         message = {
-            "participantId": speaker.id,
+            "participantId": speaker,
             "text": text,
             "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()),
             "trackType": "cam-audio",
-            "rawResponse": {"is_final": True, "channel": {"alternatives": [{"transcript": text}]}},
+            "rawResponse": {"is_final": True, "channel": {"alternatives": [{"transcript": text, "languages": ["en"]}]}},
         }
         for p in self.participants(room):
             await p.tell({"type": "transcription-message", "message": message})
 
-    def _later(self, coroutine: Any) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(coroutine)
+    def _eject_later(self, room: str, participant: str) -> None:
+        task = asyncio.ensure_future(self.eject(room, participant))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
