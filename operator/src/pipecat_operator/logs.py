@@ -5,19 +5,17 @@ import sys
 
 from loguru import logger
 
-from pipecat_operator.settings import Settings
-
 TEXT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZ} {level:<7} {message}"
 
 
-def configure(settings: Settings) -> None:
-    """One line an event on standard error; JSON when asked. Tracebacks without values, which may be secrets."""
+def configure(level: str, style: str) -> None:
+    """One line an event on standard error. Tracebacks come without values, which may be secrets."""
     logger.remove()
     logger.add(
         sys.stderr,
-        level=settings.log_level,
+        level=level,
         format=TEXT,
-        serialize=settings.log_format == "json",
+        serialize=style == "json",
         diagnose=False,
         backtrace=False,
     )

@@ -198,7 +198,7 @@ def main() -> None:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EX_CONFIG)
-    logs.configure(settings)
+    logs.configure(settings.log_level, settings.log_format)
     code = asyncio.run(run(settings))
     logger.complete()
     # Not sys.exit: nothing of a former leader may linger.

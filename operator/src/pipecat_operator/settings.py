@@ -81,15 +81,15 @@ def load() -> Settings:
     try:
         return Settings()  # type: ignore[call-arg]  # filled from the environment
     except ValidationError as error:
-        raise SettingsError(explain(error)) from None
+        raise SettingsError(explain(error, PREFIX)) from None
 
 
-def explain(error: ValidationError) -> str:
+def explain(error: ValidationError, prefix: str) -> str:
     """One line a problem; values stay out, they may be keys."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0])
-        variable = name if name.isupper() else PREFIX + name.upper()
+        variable = name if name.isupper() else prefix + name.upper()
         said = "is not set" if problem["type"] == "missing" else problem["msg"]
         lines.append(f"  {variable}: {said}")
     return "Wrong settings:\n" + "\n".join(lines)

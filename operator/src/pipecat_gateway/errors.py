@@ -1,0 +1,39 @@
+"""What a caller is told when something fails: an HTTP status, and a body with string ``error`` and ``code``."""
+
+import json
+
+from aiohttp import web
+
+from pipecat_operator.kube import AlreadyExists, ApiError, Conflict, NotFound, Refused
+
+
+class Problem(Exception):
+    """An answer that isn't success. ``error`` is for people, ``code`` for programs."""
+
+    def __init__(self, status: int, code: str, error: str) -> None:
+        super().__init__(error)
+        self.status = status
+        self.code = code
+        self.error = error
+
+    def response(self) -> web.Response:
+        """As HTTP."""
+        return web.Response(
+            status=self.status,
+            body=json.dumps({"error": self.error, "code": self.code}).encode(),
+            content_type="application/json",
+        )
+
+
+def from_api(error: ApiError, what: str) -> Problem:
+    """The API server's refusal as the caller's answer. Pure."""
+    if isinstance(error, NotFound):
+        return Problem(404, "not_found", f"{what} is not there.")
+    if isinstance(error, Refused) and error.status == 403:
+        # Quota and admission say 403 as RBAC does; its message tells which.
+        return Problem(403, "forbidden", error.message)
+    if isinstance(error, Refused):
+        return Problem(400, "refused", error.message)
+    if isinstance(error, AlreadyExists | Conflict):
+        return Problem(409, "conflict", error.message)
+    return Problem(503, "unavailable", "The Kubernetes API gave no answer; try again.")

@@ -1,0 +1,66 @@
+"""The gateway's settings: the environment, read and checked once at start."""
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pipecat_operator.settings import SettingsError, explain
+
+PREFIX = "PIPECAT_GATEWAY_"
+
+
+class Settings(BaseSettings):
+    """What can be set, as PREFIX + name."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 7860
+    """Pipecat's own runner's port."""
+    namespace: str = "default"
+    """Where sessions are made, and their Bots looked for."""
+    bot: Annotated[str, Field(min_length=1)] = "assistant"
+    """The Bot that /start_bot and /start start."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated, or *; none: no browser of another origin may call."""
+    start_timeout_seconds: Annotated[float, Field(gt=0)] = 200
+    """The longest that a start is waited for; the session's own startTimeoutSeconds normally ends it before."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def load(insecure: bool) -> Settings:
+    """The settings of this process's environment.
+
+    Raises:
+        SettingsError: all that is wrong; or anybody could start bots.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise SettingsError(explain(error, PREFIX)) from None
+    if not settings.loopback and not insecure:
+        raise SettingsError(
+            f"The gateway has no API keys yet, so anybody who reaches {settings.host} could start bots. "
+            f"Keep {PREFIX}HOST on loopback, or start with --insecure behind something that authenticates."
+        )
+    return settings
