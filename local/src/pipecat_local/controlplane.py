@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import kopf
 import yaml
 
 from pipecat_local import certificates
@@ -60,6 +61,17 @@ class Cluster:
         self.audit_log = folder / "audit.log"
         """One JSON event a line for every write, by whomever."""
         self.kubectl_binary = folder / "kubectl"
+
+    def login(self) -> kopf.ConnectionInfo:
+        """The admin's credentials, for pipecat_operator.kube.Kube."""
+        config = json.loads(self.kubeconfig.read_text())
+        cluster = config["clusters"][0]["cluster"]
+        return kopf.ConnectionInfo(
+            server=cluster["server"],
+            ca_data=cluster["certificate-authority-data"],
+            token=config["users"][0]["user"]["token"],
+            default_namespace="default",
+        )
 
     def kubectl(self, *arguments: str | Path, stdin: str | None = None, kubeconfig: Path | None = None) -> str:
         """What kubectl printed.

@@ -23,6 +23,7 @@ import aiohttp
 from pipecat_local.assets import MODULES, MissingBinary, Say, say_to_stderr
 from pipecat_local.controlplane import Cluster, ControlPlane, free_ports
 from pipecat_local.processes import Component, ComponentFailed, until
+from pipecat_local.serving import PYTHONPATH
 
 ROOT: Final = MODULES.parent
 """The checkout."""
@@ -145,8 +146,7 @@ class Stack:
         arguments: list[str | Path] = ["--kubeconfig", self.cluster.kubeconfig, "--images", file]
         arguments += ["--directory", self.folder / "node"]
         if self.services is None:
-            # The stand-in's `daily` package.
-            arguments += ["--pythonpath", MODULES / "pythonpath"]
+            arguments += ["--pythonpath", PYTHONPATH]
         await self._start("node", "pipecat_local.node", environment(), *arguments)
 
     async def _start_stand_ins(self) -> Services:
