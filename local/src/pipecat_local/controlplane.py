@@ -122,8 +122,13 @@ class Cluster:
 class ControlPlane(Cluster):
     """One control plane, its processes children of this one."""
 
-    def __init__(self, folder: Path, say: Say = say_to_stderr) -> None:
+    def __init__(self, folder: Path, manifests: Sequence[Path] = (), say: Say = say_to_stderr) -> None:
+        """``manifests``: files or folders to apply before the controllers start.
+
+        The garbage collector looks for new kinds every 30 s only: of those there when it starts it knows at once.
+        """
         super().__init__(folder)
+        self._manifests = manifests
         self._say = say
         self._tokens = {user: secrets.token_urlsafe(24) for user in GROUPS}
         self._components: list[Component] = []
@@ -223,6 +228,8 @@ class ControlPlane(Cluster):
         headers = {"Authorization": f"Bearer {self._tokens['admin']}"}
         async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
             await self._until("kube-apiserver to be ready", _answers(http, f"{self._url}/readyz"))
+            if self._manifests:
+                await asyncio.to_thread(self.install, *self._manifests)
             # The default limits of 20 and 50 requests a second would throttle before anything of ours does.
             await self._run(
                 binaries["kube-controller-manager"],
@@ -316,7 +323,7 @@ async def serve(folder: Path, manifests: Sequence[Path]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    plane = ControlPlane(folder)
+    plane = ControlPlane(folder, manifests)
     starting = asyncio.create_task(plane.start())
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -324,8 +331,6 @@ async def serve(folder: Path, manifests: Sequence[Path]) -> None:
         if stop.is_set():
             return
         await starting
-        if manifests:
-            await asyncio.to_thread(plane.install, *manifests)
         sys.stdout.write(json.dumps({"ready": True, "kubeconfig": str(plane.kubeconfig)}) + "\n")
         sys.stdout.flush()
         while not stop.is_set():

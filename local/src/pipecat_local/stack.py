@@ -65,7 +65,7 @@ class Stack:
     ) -> None:
         """``real``: services to use in place of the stand-ins. ``operator``: more of its settings."""
         self.folder = folder
-        self.cluster = ControlPlane(folder / "cluster", say)
+        self.cluster = ControlPlane(folder / "cluster", MANIFESTS, say)
         self.services = real
         self.daily_url = ""
         """Of the stand-in, without /v1."""
@@ -84,10 +84,10 @@ class Stack:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            async with self._step("control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler"):
+            async with self._step(
+                "control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler; CRDs and RBAC"
+            ):
                 await self.cluster.start()
-            async with self._step("CRDs and RBAC"):
-                await asyncio.to_thread(self.cluster.install, *MANIFESTS)
             async with self._step("process node"):
                 await self._start_node()
             if self.services is None:
