@@ -3,17 +3,39 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup lock lint
+.PHONY: setup lock lint demo up call down test check
 
 # The virtual environment: pinned by hash, then our own three distributions on top of it.
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: requirements/bootstrap.txt requirements/dev.txt operator/pyproject.toml bot_image/pyproject.toml local/pyproject.toml
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --require-hashes -r requirements/bootstrap.txt
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements/dev.txt requirements/bootstrap.txt
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e operator -e bot_image -e local
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@echo "Setting up $(VENV)"
+	@$(call step,virtual environment,$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --require-hashes -r requirements/bootstrap.txt)
+	@$(call step,pinned dependencies,VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements/dev.txt requirements/bootstrap.txt)
+	@$(call step,our own packages,VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e operator -e bot_image -e local)
 	@touch $@
+
+# $(call step,what,command): run it, then say what it was and how long it took.
+step = SECONDS=0; $(2) && printf '  %3d s    %s\n' $$SECONDS '$(1)'
+
+# What only Linux has, said before anything is installed.
+check:
+	@[ "$$(uname -s)" = Linux ] || { echo "This runs on Linux only (kube-apiserver ships for nothing else): elsewhere use kind, https://kind.sigs.k8s.io."; exit 1; }
+
+# From kubectl apply to a heard answer. REAL=1: with the real Daily and OpenAI, which costs money.
+demo: check setup
+	@$(BIN)/python -m pipecat_local demo $(if $(REAL),--real)
+
+# The same, kept running to play with.
+up call down: check setup
+	@$(BIN)/python -m pipecat_local $@
+
+# All tests, on one real control plane; those that need the machine for themselves come last.
+test: check setup
+	@$(BIN)/python -m pipecat_local.assets
+	$(BIN)/pytest -n auto -m "not alone"
+	$(BIN)/pytest -m alone
 
 lock: $(VENV)/.ready
 	for f in bootstrap dev; do \

@@ -138,9 +138,7 @@ class _Demo:
             raise self._failed("The call did not end.", ("caller", "openai", "daily")) from error
         if not result.get("ok"):
             raise self._failed(f"The call went wrong: {result.get('why')}", ("caller", "openai", "daily"))
-        say(
-            f"  every answer was recognised from its sound, and was the right one; recorded: {recording.relative_to(ROOT)}"
-        )
+        say(f"  every answer was recognised from its sound, and was the right one: {recording.relative_to(ROOT)}")
 
     @staticmethod
     def _tell(event: dict[str, Any]) -> None:
