@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import fcntl
 import json
 import signal
 import sys
@@ -21,7 +22,7 @@ from pipecat_local.node.events import Recorder
 from pipecat_local.node.pods import Pods
 from pipecat_local.node.registration import Registration
 from pipecat_local.node.runner import Node
-from pipecat_operator.kube import Kube
+from pipecat_operator.kube import ApiError, Kube
 
 IP = "127.0.0.1"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -48,7 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--images {flags.images}: {error}")
     folder = Path(flags.directory)
     folder.mkdir(parents=True, exist_ok=True)
-    asyncio.run(run(flags, folder))
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            asyncio.run(run(flags, folder))
+        except BlockingIOError:
+            sys.exit(f"Another process node uses {folder}: stop it, or give --directory another folder.")
+        except (ApiError, ValueError) as error:
+            sys.exit(f"The process node can't join the cluster of {flags.kubeconfig}: {error}")
 
 
 async def run(flags: argparse.Namespace, folder: Path) -> None:

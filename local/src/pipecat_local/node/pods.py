@@ -2,13 +2,16 @@
 
 import asyncio
 import shutil
+from typing import Final
 
 from loguru import logger
 
 from pipecat_local.node.process import kill_strays
-from pipecat_local.node.runner import Node, Pod
+from pipecat_local.node.runner import SHUTDOWN_GRACE_S, Node, Pod
 from pipecat_operator.kube import PODS, Object
 from pipecat_operator.watch import Reflector
+
+SHUTDOWN_S: Final = SHUTDOWN_GRACE_S + 5
 
 
 class Pods:
@@ -43,7 +46,8 @@ class Pods:
         for pod in self._pods.values():
             pod.shut_down()
         if self._tasks:
-            await asyncio.wait(self._tasks.values())
+            # Bounded: the API server may be gone already.
+            await asyncio.wait(self._tasks.values(), timeout=SHUTDOWN_S)
 
     async def kill(self) -> None:
         """End every pod at once."""

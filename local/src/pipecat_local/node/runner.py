@@ -171,7 +171,12 @@ class Pod:
         publisher = asyncio.create_task(self._publish())
         try:
             if not status.terminal(self._pod):
-                await self._live()
+                try:
+                    await self._live()
+                except Exception:
+                    # Without an end its Job would wait for ever.
+                    logger.exception("{} is given up: the node failed it", self)
+                    self._give_up()
             await self._to_delete.wait()
             await self._written.wait()
             if self._pod["metadata"].get("deletionTimestamp") and not self._removed.is_set():
@@ -212,6 +217,9 @@ class Pod:
                 timer.cancel()
             self._node.addresses.release(address)
             await asyncio.to_thread(shutil.rmtree, self._folders.root, ignore_errors=True)
+        self._give_up()
+
+    def _give_up(self) -> None:
         self._know(containers=tuple(status.give_up(container) for container in self._known.containers))
 
     async def _end_at(self, deadline_s: float) -> None:
@@ -229,8 +237,8 @@ class Pod:
                 await asyncio.to_thread(self._write_volumes, sources, pod_ip)
             except MountError as error:
                 self._event("Warning", "FailedMount", str(error))
-            except ApiError as error:
-                logger.warning("{}: {}", self, error)
+            except (ApiError, OSError) as error:
+                logger.warning("{}: its volumes can't be set up yet: {}", self, error)
             else:
                 return not self._stopping.is_set()
             if await self._stopped_within(RETRY_S):

@@ -117,6 +117,37 @@ class Pods:
         """A pod of one container ``bot``; answers its name."""
         return self.create(pod(*args, image=image, spec=spec, **container))
 
+    def run_job(self, *args: str, job: dict[str, Any] | None = None, **container: Any) -> tuple[str, str]:
+        """A Job as the operator makes them; answers its name and its pod's."""
+        rules = [
+            {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {"action": "FailJob", "onExitCodes": {"containerName": "bot", "operator": "NotIn", "values": [0]}},
+        ]
+        made = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": f"job-{uuid.uuid4().hex[:8]}"},
+            "spec": {
+                "backoffLimit": 0,
+                "podReplacementPolicy": "Failed",
+                "podFailurePolicy": {"rules": rules},
+                "template": {"spec": pod(*args, **container)["spec"]},
+                **(job or {}),
+            },
+        }
+        name = self.create(made)
+        query = ("get", "pods", "--selector", f"job-name={name}", "-o", "jsonpath={.items[*].metadata.name}")
+        return name, wait_until(f"the pod of {name}", lambda: self.kubectl(*query), WAIT_S, 0.1)
+
+    def until_job_failed(self, name: str) -> dict[str, Any]:
+        """Its condition Failed."""
+
+        def failed(job: dict[str, Any]) -> dict[str, Any]:
+            conditions = job["status"].get("conditions") or []
+            return next((c for c in conditions if c["type"] == "Failed"), {})
+
+        return failed(self.until(name, failed, "job"))
+
     def get(self, name: str, kind: str = "pod") -> dict[str, Any]:
         """The object; empty when there is none."""
         text = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found")
@@ -135,6 +166,10 @@ class Pods:
         except TimeoutError as error:
             error.add_note(json.dumps(self.get(name, kind).get("status"), indent=1))
             raise
+
+    def until_gone(self, name: str) -> None:
+        """There is no such pod any more."""
+        wait_until(f"the end of pod {name}", lambda: not self.get(name), WAIT_S, 0.1)
 
     def until_phase(self, name: str, *phases: str) -> dict[str, Any]:
         """The pod, in that phase."""
@@ -158,11 +193,25 @@ class Pods:
 
         return wait_until(f"an event {reason} about {name}", there, WAIT_S, 0.1)
 
+    def evict(self, name: str) -> None:
+        """By the subresource, as a drain does."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": self.namespace},
+        }
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}/eviction"
+        self.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
+    def wait_until(self, what: str, condition: Callable[[], Any]) -> Any:
+        """With the usual patience."""
+        return wait_until(what, condition, WAIT_S, 0.1)
+
     def events(self, name: str) -> list[dict[str, Any]]:
-        """All events about the pod, the first one first."""
+        """All events about the pod, in the order they were written."""
         text = self.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}", "-o", "json")
         items: list[dict[str, Any]] = json.loads(text)["items"]
-        return items
+        return sorted(items, key=lambda event: int(event["metadata"]["resourceVersion"]))
 
 
 def pod(*args: str, image: str = SHELL, spec: dict[str, Any] | None = None, **container: Any) -> dict[str, Any]:
@@ -177,26 +226,6 @@ def pod(*args: str, image: str = SHELL, spec: dict[str, Any] | None = None, **co
             "automountServiceAccountToken": False,
             "containers": [made],
             **(spec or {}),
-        },
-    }
-
-
-def job(pod_spec: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    """A Job as the operator makes them."""
-    rules = [
-        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "FailJob", "onExitCodes": {"containerName": "bot", "operator": "NotIn", "values": [0]}},
-    ]
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": f"job-{uuid.uuid4().hex[:8]}"},
-        "spec": {
-            "backoffLimit": 0,
-            "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {"rules": rules},
-            "template": {"spec": pod_spec},
-            **spec,
         },
     }
 
