@@ -41,7 +41,13 @@ class ProcessNode:
 
     def start(self) -> None:
         """Until it says that it is ready."""
-        command = [sys.executable, "-m", "pipecat_local.node", "--kubeconfig", self.cluster.kubeconfig]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "pipecat_local.node",
+            "--kubeconfig",
+            self.cluster.kubeconfig,
+        ]
         command += ["--name", self.name, "--images", self.images, "--directory", self.folder]
         with (self.folder / "node.log").open("ab") as log:
             self._process = subprocess.Popen(
