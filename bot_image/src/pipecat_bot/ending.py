@@ -1,21 +1,16 @@
-"""Why a bot's session ends, and how that is told: a JSON termination message and an exit code. Pure but for write().
-
-A conversation that ends, for whatever reason, exits 0: a Job must not show Failed, and page somebody, because a user
-hung up. The failures have an exit code each (sysexits.h where it has one).
-"""
+"""Why a session ended, in the words the operator reads: a reason, a sentence for people, an exit code."""
 
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
-MESSAGE_BYTES: Final = 4096
-"""Kubernetes cuts longer termination messages."""
+MESSAGE_LIMIT: Final = 4096
+"""Bytes of a termination message that Kubernetes keeps."""
 
 
-class Reason(StrEnum):
-    """Words for ``reason`` in the termination message."""
+class EndReason(StrEnum):
+    """As in a BotSession's ``status.endReason``."""
 
     USER_LEFT = "UserLeft"
     BOT_FINISHED = "BotFinished"
@@ -29,34 +24,29 @@ class Reason(StrEnum):
     JOIN_FAILED = "JoinFailed"
 
 
-EXIT_CODES: Final = {Reason.BAD_CONFIG: 64, Reason.BOT_FAILED: 70, Reason.JOIN_FAILED: 75}
-"""Of the failures; all else is 0."""
+_FAILURES: Final = {EndReason.BAD_CONFIG: 64, EndReason.BOT_FAILED: 70, EndReason.JOIN_FAILED: 75}
+"""As sysexits.h has them. Everything else is 0: a Job must not show Failed because a user hung up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """One end. ``polite``: the bot says goodbye first."""
+    """One end of one session."""
 
-    reason: Reason
+    reason: EndReason
     message: str
-    polite: bool = False
 
     @property
     def exit_code(self) -> int:
         """Of the process."""
-        return EXIT_CODES.get(self.reason, 0)
+        return _FAILURES.get(self.reason, 0)
 
-    def termination_message(self) -> bytes:
-        """At most MESSAGE_BYTES of JSON; a long message loses its beginning, a traceback's end tells most."""
+    def termination_message(self) -> str:
+        """JSON of at most MESSAGE_LIMIT bytes; a longer sentence is cut."""
         message = self.message
         while True:
-            data = json.dumps({"reason": self.reason, "message": message}, ensure_ascii=False).encode(errors="replace")
-            excess = len(data) - MESSAGE_BYTES
+            text = json.dumps({"reason": self.reason.value, "message": message})
+            excess = len(text) - MESSAGE_LIMIT  # json.dumps writes ASCII: characters are bytes
             if excess <= 0:
-                return data
-            message = "..." + message[min(len(message), excess // 4 + 4) :]
-
-    def write(self, path: Path | None) -> None:
-        """Where the kubelet looks for it; nowhere when not in a pod."""
-        if path is not None:
-            path.write_bytes(self.termination_message())
+                return text
+            # One character takes up to twelve bytes; cutting a twelfth too little only means one more round.
+            message = message[: len(message) - max(1, excess // 12)]

@@ -1,72 +1,76 @@
-"""What one session is told: the environment, or the command line for trying a bot by hand."""
+"""What a pod is told about its session: environment variables and the body's file."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final
 
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 
-class BadEnvironment(Exception):
-    """Everything that is missing or wrong, in one message; no values, they may be tokens."""
+from pipecat_bot.lifecycle import Limits
 
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One session. Durations are seconds; None: no such limit."""
-
-    room_url: str
-    token: str | None
-    session_id: str | None = None
-    body: Any = None
-    max_duration_s: float | None = None
-    join_timeout_s: float | None = None
-    idle_timeout_s: float | None = None
-    grace_s: float = 30.0
-    termination_message: Path | None = None
-    host: str = "127.0.0.1"
-
-
-_LIMITS = {
-    "max_duration_s": "PIPECAT_MAX_DURATION_SECONDS",
-    "join_timeout_s": "PIPECAT_JOIN_TIMEOUT_SECONDS",
-    "idle_timeout_s": "PIPECAT_IDLE_TIMEOUT_SECONDS",
-    "grace_s": "PIPECAT_TERMINATION_GRACE_SECONDS",
+_HINTS: Final = {
+    "DAILY_ROOM_URL": "the Daily room to join (or -u URL)",
+    "DAILY_ROOM_TOKEN": "the bot's meeting token (or -t TOKEN)",
 }
 
 
-def read(environ: Mapping[str, str], room_url: str | None = None, token: str | None = None) -> Session:
-    """The session of this environment; ``room_url`` and ``token`` are the command line's and win.
+class BadEnvironment(Exception):
+    """The environment does not describe a session; the text names all that is wrong."""
+
+
+def _web_address(value: str) -> str:
+    if not value.startswith(("https://", "http://")):
+        raise ValueError("is not a web address")
+    return value
+
+
+def _body(file: str) -> Any:
+    """What the file holds; ``{}`` when there is no body, as Pipecat's own RunnerArguments have it."""
+    try:
+        body = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError("does not hold JSON") from error
+    return {} if body is None else body
+
+
+class Environment(BaseModel):
+    """Defaults are the operator's, for trying a bot without it."""
+
+    room_url: Annotated[str, AfterValidator(_web_address)] = Field(alias="DAILY_ROOM_URL")
+    token: SecretStr = Field(alias="DAILY_ROOM_TOKEN", min_length=1)
+    session_id: str | None = Field(None, alias="PIPECAT_SESSION_ID")
+    body: Annotated[Any, BeforeValidator(_body)] = Field(default_factory=dict, alias="PIPECAT_SESSION_BODY_FILE")
+    max_duration: int = Field(3600, alias="PIPECAT_MAX_DURATION_SECONDS", gt=0)
+    join_timeout: int = Field(60, alias="PIPECAT_JOIN_TIMEOUT_SECONDS", gt=0)
+    idle_timeout: int = Field(120, alias="PIPECAT_IDLE_TIMEOUT_SECONDS", gt=0)
+    grace: int = Field(30, alias="PIPECAT_TERMINATION_GRACE_SECONDS", gt=0)
+    bot_file: Path = Field(Path("bot.py"), alias="PIPECAT_BOT_FILE")
+    setup_files: str = Field("", alias="PIPECAT_SETUP_FILES")
+
+    @property
+    def limits(self) -> Limits:
+        """As the host's lifecycle wants them."""
+        return Limits(self.max_duration, self.join_timeout, self.idle_timeout, self.grace)
+
+
+def read(env: Mapping[str, str]) -> Environment:
+    """The session that ``env`` describes.
 
     Raises:
-        BadEnvironment: naming all that is wrong.
+        BadEnvironment: naming every variable that is missing or wrong.
     """
-    wrong: list[str] = []
-    url = room_url or environ.get("DAILY_ROOM_URL", "")
-    if not url.startswith(("http://", "https://")):
-        wrong.append("DAILY_ROOM_URL: set it to the room's URL (or use -u URL)")
-    limits = {}
-    for field, name in _LIMITS.items():
-        if text := environ.get(name):
-            try:
-                limits[field] = float(text)
-            except ValueError:
-                wrong.append(f"{name}: a number of seconds is wanted")
-    body = None
-    if file := environ.get("PIPECAT_SESSION_BODY_FILE"):
-        try:
-            body = json.loads(Path(file).read_text())
-        except (OSError, ValueError) as error:
-            wrong.append(f"PIPECAT_SESSION_BODY_FILE: no JSON can be read from it ({type(error).__name__})")
-    if wrong:
-        raise BadEnvironment("The session's environment is wrong. " + "; ".join(wrong) + ".")
-    message = environ.get("PIPECAT_TERMINATION_MESSAGE_PATH")
-    return Session(
-        room_url=url,
-        token=token or environ.get("DAILY_ROOM_TOKEN") or None,
-        session_id=environ.get("PIPECAT_SESSION_ID"),
-        body=body,
-        termination_message=Path(message) if message else None,
-        host=environ.get("POD_IP") or "127.0.0.1",
-        **limits,
-    )
+    try:
+        return Environment.model_validate(dict(env))
+    except ValidationError as error:
+        problems = []
+        # Without input: a wrong value may be a secret.
+        for problem in error.errors(include_input=False, include_url=False):
+            name = str(problem["loc"][0])
+            if problem["type"] == "missing":
+                problems.append(f"{name} is not set: {_HINTS[name]}")
+            else:
+                problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+        raise BadEnvironment("Cannot run a session: " + "; ".join(problems) + ".") from error
