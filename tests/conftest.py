@@ -63,9 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _wanted(config: pytest.Config) -> bool:
-    """Unit tests alone don't need it."""
-    unit = ROOT / "tests" / "unit"
-    return not all(Path(arg.split("::")[0]).resolve().is_relative_to(unit) for arg in config.args)
+    """Unit tests don't need it, end-to-end tests have one of their own."""
+    without = (ROOT / "tests" / "unit", ROOT / "tests" / "e2e")
+    paths = [Path(arg.split("::")[0]).resolve() for arg in config.args]
+    return not all(any(path.is_relative_to(folder) for folder in without) for path in paths)
 
 
 @pytest.fixture(scope="session")
