@@ -5,6 +5,7 @@ Source: pkg/kubelet/prober and pkg/probe, v1.37: periods, thresholds and message
 
 import asyncio
 import contextlib
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -95,8 +96,7 @@ async def _http(http_get: Object, container: Object, pod_ip: str, timeout: float
     except TimeoutError:
         return f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
     except aiohttp.ClientConnectorError as error:
-        text = (error.os_error.strerror or str(error)).lower()
-        return f'Get "{url}": dial tcp {pod_ip}:{port}: connect: {text}'
+        return f'Get "{url}": dial tcp {pod_ip}:{port}: connect: {_reason(error.os_error)}'
     except aiohttp.ClientError as error:
         return f'Get "{url}": {error}'
 
@@ -112,11 +112,16 @@ async def _tcp(tcp_socket: Object, container: Object, pod_ip: str, timeout: floa
     except TimeoutError:
         return f"dial tcp {host}:{port}: i/o timeout"
     except OSError as error:
-        return f"dial tcp {host}:{port}: connect: {(error.strerror or str(error)).lower()}"
+        return f"dial tcp {host}:{port}: connect: {_reason(error)}"
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return None
+
+
+def _reason(error: OSError) -> str:
+    # asyncio has a text of its own in strerror.
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 async def _exec(words: list[str], command: Command, timeout: float) -> str | None:

@@ -47,7 +47,7 @@ class Process:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         # Not reaped yet, so the group's number still is ours: whoever is left in it goes with its leader.
-        _signal_group(self.pid, signal.SIGKILL)
+        os.killpg(self.pid, signal.SIGKILL)
         code = self._process.wait()
         self._exit.set_result(code if code >= 0 else 128 - code)
 
@@ -55,14 +55,15 @@ class Process:
         """Until it has ended: its exit code, 128 + n for signal n."""
         return await asyncio.shield(self._exit)
 
-    def signal(self, number: signal.Signals) -> None:
-        """To its whole process group, if it still runs."""
+    def terminate(self) -> None:
+        """SIGTERM, as container runtimes do: to the main process alone."""
         if not self._exit.done():
-            _signal_group(self.pid, number)
+            os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL to its whole process group."""
-        self.signal(signal.SIGKILL)
+        if not self._exit.done():
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 class Grace:
@@ -100,7 +101,7 @@ class Grace:
     async def enforce(self, process: Process) -> None:
         """SIGTERM when it begins, SIGKILL when it is over."""
         await self._begun.wait()
-        process.signal(signal.SIGTERM)
+        process.terminate()
         await self.over()
         process.kill()
 
@@ -158,10 +159,3 @@ def _check_executable(command: Command) -> None:
     path = str(command.cwd / program) if "/" in program else program
     if shutil.which(path, path=command.env.get("PATH")) is None:
         raise FileNotFoundError(f'exec: "{program}": executable file not found in $PATH')
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return

@@ -185,7 +185,6 @@ class Pod:
             publisher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await publisher
-            self._node.recorder.forget(self.uid)
 
     async def _live(self) -> None:
         asked = spec.unsupported(self._pod)

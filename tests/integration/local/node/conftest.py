@@ -41,6 +41,23 @@ class ProcessNode:
 
     def start(self) -> None:
         """Until it says that it is ready."""
+        with (self.folder / "node.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                tethered(self._command()),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, SECRET_OF_THE_SHELL: "leaked"},
+            )
+        assert self._process.stdout
+        assert json.loads(self._process.stdout.readline() or b"{}").get("ready"), self.log()
+
+    def start_refused(self) -> str:
+        """Start another; what it says when it refuses."""
+        ran = subprocess.run(self._command(), capture_output=True, text=True, timeout=WAIT_S, check=False)
+        assert ran.returncode == 1
+        return ran.stderr
+
+    def _command(self) -> list[str | Path]:
         command: list[str | Path] = [
             sys.executable,
             "-m",
@@ -48,16 +65,7 @@ class ProcessNode:
             "--kubeconfig",
             self.cluster.kubeconfig,
         ]
-        command += ["--name", self.name, "--images", self.images, "--directory", self.folder]
-        with (self.folder / "node.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                tethered(command),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, SECRET_OF_THE_SHELL: "leaked"},
-            )
-        assert self._process.stdout
-        assert json.loads(self._process.stdout.readline() or b"{}").get("ready"), self.log()
+        return [*command, "--name", self.name, "--images", self.images, "--directory", self.folder]
 
     def stop(self) -> int:
         """SIGTERM; its exit code."""

@@ -55,3 +55,13 @@ def test_secrets_leave_no_file_behind(own_node: Any, own_pods: Any) -> None:
     )
     own_pods.until_phase(name, "Succeeded")
     assert not [p for p in own_node.folder.rglob("*") if p.is_file() and b"very-s3cret" in p.read_bytes()]
+
+
+def test_a_node_object_that_was_deleted_comes_back(own_node: Any, cluster: Any) -> None:
+    cluster.kubectl("delete", "node", own_node.name)
+    cluster.kubectl("wait", f"node/{own_node.name}", "--for=create", "--timeout=30s")
+    cluster.kubectl("wait", f"node/{own_node.name}", "--for=condition=Ready", "--timeout=30s")
+
+
+def test_two_nodes_cannot_use_one_folder(own_node: Any) -> None:
+    assert "stop it, or give --directory another folder" in own_node.start_refused()

@@ -80,14 +80,22 @@ def test_readiness_follows_the_probe_there_and_back(pods: Any, shared_node: Any)
     )
     pod = pods.until_phase(name, "Running")
     assert (condition(pod, "Ready"), condition(pod, "Initialized")) == ("False", "True")
-    pods.until_event(name, "Unhealthy", "Readiness probe failed")
+    pods.until_event(name, "Unhealthy", "HTTP probe failed with statuscode: 503")
     ready = shared_node.folder / "pods" / pod["metadata"]["uid"] / "volumes" / "state" / "ready"
     ready.touch()
     pod = pods.until(name, lambda pod: condition(pod, "Ready") == "True")
     assert pod["status"]["containerStatuses"][0]["ready"]
     ready.unlink()
     pods.until(name, lambda pod: condition(pod, "Ready") == "False")
-    pods.until_event(name, "Unhealthy", "HTTP probe failed with statuscode: 503")
+
+
+def test_the_same_event_again_is_counted(pods: Any) -> None:
+    probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+    name = pods.run("exec sleep 60", readinessProbe=probe)
+    pods.wait_until("a second failure", lambda: pods.until_event(name, "Unhealthy")["count"] > 1)
+    (event,) = [event for event in pods.events(name) if event["reason"] == "Unhealthy"]
+    address = pods.get(name)["status"]["podIP"]
+    assert event["message"] == f"Readiness probe failed: dial tcp {address}:8080: connect: connection refused"
 
 
 def test_two_pods_listen_on_the_same_port_each_on_its_own_address(pods: Any) -> None:
