@@ -1,4 +1,7 @@
-"""``python -m pipecat_local.openai``: one line of JSON when ready, then until SIGTERM. The key is OPENAI_API_KEY."""
+"""``python -m pipecat_local.openai``: one line of JSON when ready, then until SIGTERM.
+
+The key that clients must bring is taken from OPENAI_API_KEY; without one everybody may come in.
+"""
 
 import argparse
 import asyncio
@@ -15,7 +18,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
-    server = Server(BOOK, Recogniser(BOOK.heard_by_bot()), os.environ["OPENAI_API_KEY"])
+    server = Server(BOOK, Recogniser(BOOK.heard_by_bot()), os.environ.get("OPENAI_API_KEY"))
     runner, url = await listen(server.app(), arguments.port)
     announce(url=url, base_url=f"{url}/v1")
     await stopped()

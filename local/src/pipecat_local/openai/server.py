@@ -1,83 +1,115 @@
-"""OpenAI's HTTP API as Pipecat's OpenAI services call it, and ElevenLabs' multi-stream-input WebSocket beside it."""
+"""OpenAI's HTTP API, as much of it as Pipecat's OpenAI services call: it hears, answers from a book, and speaks."""
 
 import asyncio
-import base64
 import io
 import json
 import time
 import uuid
 import wave
-from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
+from pipecat_local.openai import elevenlabs
 from pipecat_local.speech.phrases import Book
 from pipecat_local.speech.recogniser import Recogniser
 from pipecat_local.speech.voice import BOT, speak
 
-TTS_RATE: Final = 24000
-"""What OpenAI's ``pcm`` is."""
+TTS_RATE: Final = 24_000
+"""Hz: what OpenAI's ``pcm`` is."""
 PIECE: Final = TTS_RATE // 5 * 2
 """Bytes of a fifth of a second: an answer begins to sound before it is whole."""
+MAX_UPLOAD: Final = 25 << 20
+"""Bytes, as OpenAI's limit."""
+SPEEDS: Final = (0.25, 4.0)
+PREFIX: Final = "/v1/"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class BadRequest(Exception):
-    """OpenAI's 400."""
+class Refused(Exception):
+    """OpenAI's error body, and the status it comes with."""
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {
+            "error": {"message": message, "type": "invalid_request_error", "param": param, "code": code},
+        }
 
 
 class Server:
-    """The two APIs. Recognition and speech run in threads, so that sessions don't wait for each other."""
+    """Recognition and speech run in threads, so that sessions don't wait for each other."""
 
-    def __init__(self, book: Book, recogniser: Recogniser, api_key: str) -> None:
+    def __init__(self, book: Book, recogniser: Recogniser, api_key: str | None) -> None:
+        """``api_key``: None lets everybody in."""
         self._book = book
         self._recogniser = recogniser
         self._api_key = api_key
 
     def app(self) -> web.Application:
-        """All routes."""
-        app = web.Application(middlewares=[self._middleware], client_max_size=26 << 20)
+        """All routes; ElevenLabs' beside OpenAI's, with the same key."""
+        app = web.Application(middlewares=[self._refuse], client_max_size=MAX_UPLOAD)
         app.add_routes(
             [
-                web.post("/v1/audio/transcriptions", self._transcribe),
-                web.post("/v1/audio/speech", self._speak),
-                web.post("/v1/chat/completions", self._chat),
-                web.get("/v1/text-to-speech/{voice}/multi-stream-input", self._elevenlabs),
+                web.post(f"{PREFIX}audio/transcriptions", self._transcribe),
+                web.post(f"{PREFIX}audio/speech", self._speak),
+                web.post(f"{PREFIX}chat/completions", self._chat),
+                *elevenlabs.routes(self._api_key),
             ]
         )
         return app
 
     @web.middleware
-    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("xi-api-key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if given != self._api_key:
-            return _error(401, "invalid_request_error", "Incorrect API key provided.", "invalid_api_key")
+    async def _refuse(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            if not request.path.startswith(elevenlabs.PREFIX):
+                self._authenticate(request)
             return await handler(request)
-        except (BadRequest, ValueError, KeyError) as error:
-            return _error(400, "invalid_request_error", str(error) or type(error).__name__, None)
+        except Refused as refused:
+            return web.json_response(refused.body, status=refused.status)
+        except web.HTTPRequestEntityTooLarge:
+            too_large = Refused(413, f"Maximum content size limit ({MAX_UPLOAD}) exceeded")
+            return web.json_response(too_large.body, status=413)
+        except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+            unknown = Refused(error.status, f"Invalid URL ({request.method} {request.path})")
+            return web.json_response(unknown.body, status=error.status)
+
+    def _authenticate(self, request: web.Request) -> None:
+        if self._api_key is None:
+            return
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer" or not key:
+            raise Refused(401, "You didn't provide an API key in an Authorization header (Bearer YOUR_KEY).")
+        if key != self._api_key:
+            raise Refused(401, "Incorrect API key provided.", code="invalid_api_key")
 
     async def _transcribe(self, request: web.Request) -> web.Response:
+        if not request.content_type.startswith("multipart/"):
+            raise Refused(400, "Content-Type must be multipart/form-data.")
         form = await request.post()
-        file = form.get("file")
-        if not isinstance(file, web.FileField):
-            raise BadRequest("'file' is a required property")
-        try:
-            with wave.open(io.BytesIO(file.file.read())) as recording:
-                rate, sound = recording.getframerate(), recording.readframes(recording.getnframes())
-        except (wave.Error, EOFError) as error:
-            raise BadRequest("Invalid file format.") from error
+        _required(form, "model")
+        file = _required(form, "file")
+        data = file.file.read() if isinstance(file, web.FileField) else b""
+        rate, sound = _wav(data)
         text = await asyncio.to_thread(self._recogniser.recognise, sound, rate)
-        return web.json_response({"text": text or ""})
+        return web.json_response({"text": text or "", "usage": {"type": "duration", "seconds": len(sound) / 2 / rate}})
 
     async def _speak(self, request: web.Request) -> web.StreamResponse:
-        asked = await request.json()
+        asked = await _json(request)
+        for name in ("model", "voice"):
+            _required(asked, name)
+        text = _required(asked, "input")
+        if not isinstance(text, str):
+            raise Refused(400, "Invalid type for 'input': expected a string.", "input", "invalid_type")
         if asked.get("response_format", "mp3") != "pcm":
-            raise BadRequest("The stand-in speaks response_format 'pcm' only.")
-        sound = await asyncio.to_thread(speak, asked["input"], BOT, TTS_RATE)
+            message = "The stand-in speaks response_format 'pcm' only."
+            raise Refused(400, message, "response_format", "invalid_value")
+        speed = asked.get("speed", 1.0)
+        if not isinstance(speed, int | float) or not SPEEDS[0] <= speed <= SPEEDS[1]:
+            raise Refused(400, "Invalid 'speed': expected a number from 0.25 to 4.0.", "speed", "invalid_value")
+        sound = await asyncio.to_thread(speak, text, BOT.at_speed(speed), TTS_RATE)
         response = web.StreamResponse(headers={"Content-Type": "audio/pcm"})
         await response.prepare(request)
         for start in range(0, len(sound), PIECE):
@@ -85,85 +117,78 @@ class Server:
         return response
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        asked = await request.json()
-        text = self._answer(asked["messages"])
-        chunk = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": asked["model"],
-        }
-        usage = {"prompt_tokens": len(asked["messages"]), "completion_tokens": len(text.split())}
+        asked = await _json(request)
+        model, messages = _required(asked, "model"), _required(asked, "messages")
+        if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
+            message = "Invalid type for 'messages': expected an array of objects with a 'role'."
+            raise Refused(400, message, "messages", "invalid_type")
+        text = self._answer(messages)
+        usage = {"prompt_tokens": len(messages), "completion_tokens": len(text.split())}
         usage["total_tokens"] = sum(usage.values())
+        common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         if not asked.get("stream"):
-            message = {"role": "assistant", "content": text}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            return web.json_response(chunk | {"object": "chat.completion", "choices": [choice], "usage": usage})
+            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            whole = common | {"object": "chat.completion", "choices": [choice], "usage": usage}
+            return web.json_response(whole)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        words = [f"{word} " for word in text.split()]
-        words[-1] = words[-1].rstrip()
-        for word in words:
-            delta = {"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": None}
-            await _event(response, chunk | {"choices": [delta]})
-        await _event(response, chunk | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        if (asked.get("stream_options") or {}).get("include_usage"):
-            await _event(response, chunk | {"choices": [], "usage": usage})
+        with_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
+        for choices in _deltas(text):
+            chunk = common | {"object": "chat.completion.chunk", "choices": choices}
+            await _event(response, chunk | {"usage": None} if with_usage else chunk)
+        if with_usage:
+            await _event(response, common | {"object": "chat.completion.chunk", "choices": [], "usage": usage})
         await response.write(b"data: [DONE]\n\n")
         return response
 
     def _answer(self, messages: list[dict[str, Any]]) -> str:
-        said = next((_text(m["content"]) for m in reversed(messages) if m.get("role") == "user"), None)
-        return self._book.greeting if said is None else self._book.answer_to(said.strip())
-
-    async def _elevenlabs(self, request: web.Request) -> web.WebSocketResponse:
-        """One WebSocket, many contexts; a context speaks what it was sent when it is flushed or closed."""
-        rate = int(request.query.get("output_format", "pcm_24000").removeprefix("pcm_"))
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        texts: defaultdict[str, str] = defaultdict(str)
-        async for message in socket:
-            if message.type is not WSMsgType.TEXT:
-                continue
-            said = json.loads(message.data)
-            if said.get("close_socket"):
-                break
-            context = said.get("context_id", "default")
-            texts[context] += said.get("text", "")
-            if said.get("flush") or said.get("close_context") or texts[context].rstrip().endswith((".", "?", "!")):
-                text = texts.pop(context, "").strip()
-                if text:
-                    sound = await asyncio.to_thread(speak, text, BOT, rate)
-                    await socket.send_json(_spoken(context, text, sound, rate))
-            if said.get("close_context"):
-                await socket.send_json({"contextId": context, "isFinal": True})
-        return socket
+        said = next((_text(m.get("content")) for m in reversed(messages) if m["role"] == "user"), None)
+        return self._book.greeting if said is None else self._book.answer_to(said)
 
 
-def _spoken(context: str, text: str, sound: bytes, rate: int) -> dict[str, Any]:
-    each = len(sound) / 2 / rate * 1000 / len(text)
-    alignment = {
-        "chars": list(text),
-        "charStartTimesMs": [int(i * each) for i in range(len(text))],
-        "charDurationsMs": [int(each)] * len(text),
-    }
-    return {
-        "contextId": context,
-        "audio": base64.b64encode(sound).decode(),
-        "alignment": alignment,
-        "normalizedAlignment": alignment,
-    }
+def _wav(data: bytes) -> tuple[int, bytes]:
+    """Sample rate and samples."""
+    try:
+        with wave.open(io.BytesIO(data)) as recording:
+            form = recording.getsampwidth(), recording.getnchannels()
+            rate, sound = recording.getframerate(), recording.readframes(recording.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise Refused(400, "Audio file might be corrupted or unsupported", "file", "invalid_value") from error
+    if form != (2, 1):
+        raise Refused(400, "The stand-in hears 16-bit mono WAV only.", "file", "invalid_value")
+    return rate, sound
+
+
+def _required(asked: Mapping[str, Any], name: str) -> Any:
+    if asked.get(name) is None:
+        raise Refused(400, f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+    return asked[name]
+
+
+async def _json(request: web.Request) -> dict[str, Any]:
+    try:
+        asked = await request.json()
+    except ValueError as error:
+        raise Refused(400, "We could not parse the JSON body of your request.") from error
+    if not isinstance(asked, dict):
+        raise Refused(400, "The body of your request must be a JSON object.")
+    return asked
+
+
+def _deltas(text: str) -> Iterator[list[dict[str, Any]]]:
+    """The choices of each chunk: the role, a word at a time, the end."""
+    yield [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
+    for number, word in enumerate(text.split()):
+        yield [{"index": 0, "delta": {"content": f" {word}" if number else word}, "finish_reason": None}]
+    yield [{"index": 0, "delta": {}, "finish_reason": "stop"}]
 
 
 def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return " ".join(part.get("text", "") for part in content)
+    """Of a message: a string, or parts of which some are text."""
+    if isinstance(content, list):
+        return " ".join(part.get("text", "") for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
 
 
 async def _event(response: web.StreamResponse, data: dict[str, Any]) -> None:
     await response.write(f"data: {json.dumps(data)}\n\n".encode())
-
-
-def _error(status: int, kind: str, message: str, code: str | None) -> web.Response:
-    return web.json_response({"error": {"message": message, "type": kind, "param": None, "code": code}}, status=status)
