@@ -63,7 +63,9 @@ def decide(observed: Observed, now: datetime) -> Plan:
         # It is there, only our cache doesn't know yet: the watch will tell.
         return Plan(wake_at=now + PATIENCE)
     if _has_ended(observed, now):
-        return finish(observed, conclude(observed), now)
+        why = conclude(observed)
+        hearing_ends = _hearing_ends(observed, why)
+        return Plan(wake_at=hearing_ends) if hearing_ends and now < hearing_ends else finish(observed, why, now)
     if said.phase is Phase.ENDING:
         return _keep_ending(observed, now)
     if observed.session.spec.stop:
@@ -159,6 +161,15 @@ def _has_ended(observed: Observed, now: datetime) -> bool:
         return True
     overdue = _overdue(observed)
     return pod.gone or pod.terminal or (overdue is not None and now >= overdue)
+
+
+def _hearing_ends(observed: Observed, why: Conclusion) -> datetime | None:
+    """Until when to wait for the Job controller's word: at a deadline it deletes the pod first, and says why after."""
+    job, pod = observed.job, observed.pod
+    if why.reason is not EndReason.BOT_DELETED or job is None or job.failure or pod is None:
+        return None
+    ended_at = pod.finished_at or pod.deletion_at
+    return ended_at + PATIENCE if ended_at else None
 
 
 def _start_trouble(observed: Observed) -> Trouble | None:

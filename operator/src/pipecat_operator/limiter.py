@@ -20,7 +20,11 @@ class SlidingWindows:
         async with self._turn:
             while (delay := self.delay()) > 0:  # noqa: ASYNC110 - waits for the clock
                 await asyncio.sleep(delay)
-            self._begun.append(self._clock())
+            self.begin()
+
+    def begin(self) -> None:
+        """Count a call as begun now."""
+        self._begun.append(self._clock())
 
     def delay(self) -> float:
         """Seconds until one more call may begin."""
