@@ -48,6 +48,8 @@ def conclude(observed: Observed) -> Conclusion:
         return Conclusion(said.reason, said.message, at)
     if observed.job_is_gone:
         return Conclusion(EndReason.BOT_DELETED, "The session's Job was deleted.")
+    if pod is not None and pod.deletion_at and not pod.terminal and not pod.gone:
+        return Conclusion(EndReason.NODE_LOST, "The bot's pod did not end within its grace: its node is lost.")
     return Conclusion(EndReason.BOT_DELETED, "The bot's pod was deleted.", at)
 
 
@@ -69,11 +71,7 @@ def _from_pod(pod: PodView) -> Conclusion | None:
         return Conclusion(lost, _tail(pod.termination_message))
     if pod.reason == "DeadlineExceeded":
         return Conclusion(EndReason.DEADLINE_EXCEEDED, "The bot ran past its deadline.")
-    if pod.deletion_at:
-        if not pod.terminal and not pod.gone:
-            return Conclusion(EndReason.NODE_LOST, "The bot's pod did not end within its grace: its node is lost.")
-        return None
-    if pod.exit_code is None:
+    if pod.deletion_at or pod.exit_code is None:
         return None
     if pod.exit_reason == "ContainerStatusUnknown":
         return Conclusion(EndReason.NODE_LOST, "The node lost sight of the bot.")
@@ -88,7 +86,8 @@ def _from_job(job: JobView, pod: PodView | None) -> Conclusion | None:
         return Conclusion(EndReason.DEADLINE_EXCEEDED, "The bot ran past its deadline.")
     if failure and failure.reason == "PodFailurePolicy":
         return _from_policy(failure)
-    if job.succeeded:
+    # The Job counts a bot that ended well on SIGTERM as a success, whoever deleted its pod.
+    if job.succeeded and not (pod and pod.deletion_at):
         return Conclusion(EndReason.BOT_FINISHED, "The bot ended; its pod is gone and left no reason.")
     if failure and pod is None:
         return Conclusion(EndReason.BOT_DELETED, failure.message)

@@ -166,7 +166,7 @@ def _has_ended(observed: Observed, now: datetime) -> bool:
 def _hearing_ends(observed: Observed, why: Conclusion) -> datetime | None:
     """Until when to wait for the Job controller's word: at a deadline it deletes the pod first, and says why after."""
     job, pod = observed.job, observed.pod
-    if why.reason is not EndReason.BOT_DELETED or job is None or job.failure or pod is None:
+    if why.reason is not EndReason.BOT_DELETED or pod is None or job is None or job.failure or job.succeeded:
         return None
     ended_at = pod.finished_at or pod.deletion_at
     return ended_at + PATIENCE if ended_at else None

@@ -142,7 +142,8 @@ class TestTheEnd:
 
     def test_a_deadline_is_told_and_the_pod_waited_for(self):
         over = {"FailureTarget": ConditionView("DeadlineExceeded", "Job was active longer than specified deadline")}
-        plan = decide(observed(running(), bot(), job=job(conditions=over), pod=pod(phase="Running")), NOW)
+        going = pod(phase="Running", deletion_at=NOW + 30 * SECOND)
+        plan = decide(observed(running(), bot(), job=job(conditions=over), pod=going), NOW)
         assert (plan.status.phase, plan.status.end_reason) == (Phase.ENDING, EndReason.DEADLINE_EXCEEDED)
         assert not plan.terminate, "the Job controller deletes the pod itself"
 
@@ -237,6 +238,8 @@ class TestConclude:
         stopped = '{"reason": "Stopped", "message": "SIGTERM"}'
         ended = pod(phase="Succeeded", exit_code=0, termination_message=stopped, deletion_at=NOW, gone=True)
         assert conclude(observed(running(), bot(), job=job(), pod=ended)).reason is EndReason.BOT_DELETED
+        counted = job(conditions={"SuccessCriteriaMet": ConditionView("CompletionsReached", "")})
+        assert conclude(observed(running(), bot(), job=counted, pod=ended)).reason is EndReason.BOT_DELETED
 
     @pytest.mark.parametrize(
         ("message", "reason"),
