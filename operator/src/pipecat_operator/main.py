@@ -145,14 +145,16 @@ async def _lead(
                 sweep(daily, lister, rooms, installation, settings.sweep_seconds, now),
             ]
             tasks += [group.create_task(job) for job in work]
-            await kopf.operator(
+            watching = kopf.operator(
                 registry=handlers.registry(cache),
                 settings=handlers.settings(),
                 standalone=True,
                 clusterwide=not namespaces,
                 namespaces=namespaces,
-                stop_flag=stop,
             )
+            # Cancelled and not asked to stop by its flag: kopf then first waits 5 s for every task of the loop, and
+            # ours don't end by themselves.
+            await _unless_stopped(watching, stop)
         for task in tasks:
             task.cancel()
 
