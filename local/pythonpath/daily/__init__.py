@@ -20,6 +20,7 @@ import soxr
 
 TICK_S = 0.02
 JITTER_S = 0.06
+RELEASE_S = 2.0
 """Sound that is waited for before it is played on, so that the network may be uneven."""
 BACKLOG_S = 1.0
 """Older sound is dropped: a listener that was held up hears on from now."""
@@ -231,8 +232,11 @@ class CallClient:
     def release(self) -> None:
         """End the client."""
         if self._loop.is_running():
-            asyncio.run_coroutine_threadsafe(self._leave(None), self._loop)
-            self._left.wait(2) if self._stay else None
+            leaving = asyncio.run_coroutine_threadsafe(self._leave(None), self._loop)
+            with contextlib.suppress(TimeoutError):
+                leaving.result(RELEASE_S)
+            if self._stay:
+                self._left.wait(RELEASE_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     def participants(self) -> dict[str, Any]:

@@ -104,6 +104,8 @@ class _Demo:
             await self._call(session)
         session = await self._reach(Phase.SUCCEEDED, ("node", "operator"), END_S)
         say()
+        # The Job's own controller comes to the same end a moment later.
+        await self._kubectl("wait", f"job/{session['status']['jobName']}", "--for=condition=Complete", "--timeout=30s")
         await self._show("get", "bots,botsessions,jobs,pods")
         status = session["status"]
         say(f"The session {status['phase']}, for the reason {status['endReason']}: {status.get('message', '')}")
@@ -171,11 +173,14 @@ class _Demo:
     async def _show(self, *arguments: str | Path) -> None:
         shown = " ".join(str(word.relative_to(ROOT)) if isinstance(word, Path) else word for word in arguments)
         say(f"$ kubectl {shown}")
-        try:
-            output = await asyncio.to_thread(self._stack.cluster.kubectl, *arguments)
-        except subprocess.CalledProcessError as error:
-            raise DemoFailed(f"kubectl failed: {error.stderr}") from error
+        output = await self._kubectl(*arguments)
         say("\n".join(f"  {line}" for line in output.rstrip().splitlines()))
+
+    async def _kubectl(self, *arguments: str | Path) -> str:
+        try:
+            return await asyncio.to_thread(self._stack.cluster.kubectl, *arguments)
+        except subprocess.CalledProcessError as error:
+            raise self._failed(f"kubectl failed: {error.stderr}", ("operator", "node")) from error
 
     def _failed(self, what: str, concerned: tuple[str, ...]) -> DemoFailed:
         logs = [self._folder / f"{name}.log" for name in concerned]
