@@ -19,9 +19,9 @@ from pipecat_local.node import spec
 from pipecat_local.node.address import Addresses
 from pipecat_local.node.endpoint import Endpoint
 from pipecat_local.node.events import Recorder
+from pipecat_local.node.machine import Machine
 from pipecat_local.node.pods import Pods
 from pipecat_local.node.registration import Registration
-from pipecat_local.node.runner import Node
 from pipecat_operator.kube import ApiError, Kube
 
 IP = "127.0.0.1"
@@ -75,7 +75,7 @@ async def run(flags: argparse.Namespace, folder: Path) -> None:
     addresses = Addresses()
     async with Kube(login=lambda: credentials(flags.kubeconfig)) as kube:
         recorder = Recorder(kube, flags.name, now)
-        pods = Pods(Node(kube, recorder, addresses, host, flags.images, folder, now))
+        pods = Pods(Machine(kube, recorder, addresses, host, flags.images, folder, now))
         pods.clear()
         endpoint = Endpoint(pods, folder / "pki")
         port = await endpoint.start(IP)

@@ -6,8 +6,9 @@ from typing import Final
 
 from loguru import logger
 
+from pipecat_local.node.machine import Machine
 from pipecat_local.node.process import kill_strays
-from pipecat_local.node.runner import SHUTDOWN_GRACE_S, Node, Pod
+from pipecat_local.node.runner import SHUTDOWN_GRACE_S, Pod
 from pipecat_operator.kube import PODS, Object
 from pipecat_operator.watch import Reflector
 
@@ -17,22 +18,22 @@ SHUTDOWN_S: Final = SHUTDOWN_GRACE_S + 5
 class Pods:
     """Follows the API server and keeps one ``Pod`` running for each it names."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
         self._pods: dict[str, Pod] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reflector = Reflector(
-            node.kube,
+            machine.kube,
             PODS,
             [],
             self._replace,
             self._apply,
-            field_selector=f"spec.nodeName={node.host.node_name}",
+            field_selector=f"spec.nodeName={machine.host.node_name}",
         )
 
     def clear(self) -> None:
         """End whatever an earlier process of this node left, before any pod is looked at."""
-        folder = self._node.folder / "pods"
+        folder = self._machine.folder / "pods"
         if killed := kill_strays(folder):
             logger.warning("Killed what an earlier process of this node had left: {}", killed)
         shutil.rmtree(folder, ignore_errors=True)
@@ -73,7 +74,7 @@ class Pods:
         elif uid in self._pods:
             self._pods[uid].update(pod)
         else:
-            self._pods[uid] = Pod(self._node, pod)
+            self._pods[uid] = Pod(self._machine, pod)
             self._tasks[uid] = asyncio.create_task(self._pods[uid].run())
             self._tasks[uid].add_done_callback(lambda task: self._check(uid, task))
 

@@ -54,7 +54,11 @@ def test_secrets_leave_no_file_behind(own_node: Any, own_pods: Any) -> None:
         spec={"volumes": [{"name": "keys", "secret": {"secretName": "keys"}}]},
     )
     own_pods.until_phase(name, "Succeeded")
-    assert not [p for p in own_node.folder.rglob("*") if p.is_file() and b"very-s3cret" in p.read_bytes()]
+
+    def left() -> list[Any]:
+        return [p for p in own_node.folder.rglob("*") if p.is_file() and b"very-s3cret" in p.read_bytes()]
+
+    own_pods.wait_until("the pod's files to go", lambda: not left())
 
 
 def test_a_node_object_that_was_deleted_comes_back(own_node: Any, cluster: Any) -> None:
