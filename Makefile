@@ -41,6 +41,8 @@ lock: $(VENV)/.ready
 	for f in bootstrap dev; do \
 	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements/$$f.in -o requirements/$$f.txt; \
 	done
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
+	  --no-emit-package numba --no-emit-package llvmlite --no-emit-package resampy requirements/bot.in -o requirements/bot.txt
 
 lint: setup
 	$(BIN)/ruff format --check .

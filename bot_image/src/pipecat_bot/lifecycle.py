@@ -41,7 +41,10 @@ ABANDON_AT: Final = 0.7
 EXIT_AT: Final = 0.9
 """When each step is due, as a part of the grace: SIGKILL comes at 1."""
 
-_POLITE: Final = {EndReason.MAX_DURATION, EndReason.STOPPED, EndReason.IDLE, EndReason.BOT_FINISHED}
+UNJOINED_S: Final = 5.0
+"""The most of the grace that goes to a bot that never was in the room: it has nobody to say goodbye to."""
+
+_POLITE: Final = {EndReason.MAX_DURATION, EndReason.STOPPED, EndReason.IDLE}
 """Ends with somebody left to listen."""
 
 
@@ -225,15 +228,16 @@ def _own_end(state: State, event: BotReturned | BotRaised | PipelineFinished) ->
 def _ended(state: State, ending: Ending, now: float) -> State:
     if state.ending is not None:
         return state
-    polite = ending.reason in _POLITE and state.in_room
-    step = Step.FINISH if polite else Step.CANCEL
+    # A bot that has hung up may still have things to do, such as storing what was said.
+    patient = ending.reason is EndReason.BOT_FINISHED or (ending.reason in _POLITE and state.in_room)
+    step = Step.FINISH if patient else Step.CANCEL
     return replace(state, ending=ending, ending_since=now, step=step)
 
 
 def due(state: State, limits: Limits, now: float) -> State:
     """The state once everything that is due by ``now`` has been noticed."""
     if state.ending_since is not None:
-        steps = [step for step, part in _LADDER if now >= state.ending_since + part * limits.grace]
+        steps = [step for step, part in _LADDER if now >= state.ending_since + part * _grace(state, limits)]
         return replace(state, step=max(state.step, *steps)) if steps else state
     for at, ending in _deadlines(state, limits):
         if now >= at:
@@ -242,6 +246,10 @@ def due(state: State, limits: Limits, now: float) -> State:
 
 
 _LADDER: Final = ((Step.CANCEL, CANCEL_AT), (Step.ABANDON, ABANDON_AT), (Step.EXIT, EXIT_AT))
+
+
+def _grace(state: State, limits: Limits) -> float:
+    return limits.grace if state.joined_at is not None else min(limits.grace, UNJOINED_S)
 
 
 def _deadlines(state: State, limits: Limits) -> list[tuple[float, Ending]]:
@@ -262,16 +270,15 @@ def _deadlines(state: State, limits: Limits) -> list[tuple[float, Ending]]:
 def wake_at(state: State, limits: Limits) -> float | None:
     """When ``due`` will next change something, if nothing happens before."""
     if state.ending_since is not None:
-        return min(
-            (state.ending_since + part * limits.grace for step, part in _LADDER if step > state.step), default=None
-        )
+        grace = _grace(state, limits)
+        return min((state.ending_since + part * grace for step, part in _LADDER if step > state.step), default=None)
     return min((at for at, _ in _deadlines(state, limits)), default=None)
 
 
 def last_moment(state: State, limits: Limits) -> tuple[float, Ending] | None:
     """When the process must be gone, and why, even if the bot's code never lets the host act again."""
     if state.ending is not None and state.ending_since is not None:
-        return state.ending_since + EXIT_AT * limits.grace, state.ending
+        return state.ending_since + EXIT_AT * _grace(state, limits), state.ending
     if state.joined_at is None:
         return None
     ending = Ending(EndReason.MAX_DURATION, f"The session lasted {limits.max_duration:g} s and the bot did not react.")

@@ -1,8 +1,13 @@
 """The default bot in conversation: what it says is recognised from sound, in each of its settings."""
 
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from pipecat_local.speech.phrases import BOOK
+from pipecat_local.speech.recogniser import Recogniser
 
 from .conftest import Join, Start
 
@@ -37,3 +42,25 @@ def test_the_body_shapes_the_bot(host: Start, tmp_path: Path) -> None:
     assert outcome.reason == "NoShow", outcome.log
     assert "You sell garden gnomes." in outcome.log
     assert "You sell umbrellas." not in outcome.log
+
+
+def test_the_goodbye_is_heard(host: Start, caller: Join, tmp_path: Path) -> None:
+    """At the maximum duration; the last that the caller hears."""
+    hosted = host(BOT, PIPECAT_MAX_DURATION_SECONDS="8")
+    hosted.wait_for_ready()
+    call = caller("--questions", "0", "--stay", "30", "--record", str(tmp_path / "call.wav"))
+    call.communicate(timeout=60)
+    assert hosted.outcome().reason == "MaxDuration"
+    with wave.open(str(tmp_path / "call.wav")) as recording:
+        rate = recording.getframerate()
+        heard = np.frombuffer(recording.readframes(recording.getnframes()), np.int16).reshape(-1, 2)[:, 1]
+    last = _last_utterance(heard, rate)
+    assert Recogniser(BOOK.heard_by_caller()).recognise(last.tobytes(), rate) == BOOK.goodbye
+
+
+def _last_utterance(sound: np.ndarray, rate: int) -> np.ndarray:
+    """From the last pause of a second to the end."""
+    loud = np.flatnonzero(np.abs(sound) > 100)
+    pauses = np.flatnonzero(np.diff(loud) > rate)
+    start = loud[pauses[-1] + 1] if len(pauses) else loud[0]
+    return sound[max(0, start - rate // 2) : loud[-1] + rate // 2]

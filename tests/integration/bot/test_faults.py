@@ -176,6 +176,7 @@ def test_sigterm_before_the_pipeline(host: Start) -> None:
         "    print('preparing', file=sys.stderr)\n    await asyncio.sleep(60)\n"
     )
     hosted.wait_for_log("preparing")
+    assert (hosted.http("/livez"), hosted.http("/readyz")) == (200, 503)
     hosted.process.send_signal(signal.SIGTERM)
     outcome = hosted.outcome()
     assert (outcome.code, outcome.reason) == (0, "Stopped"), outcome.log
