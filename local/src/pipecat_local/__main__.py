@@ -126,6 +126,8 @@ def main() -> None:
             {"up": up, "call": call, "down": down}[given.command]()
     except (ComponentFailed, DemoFailed, MissingBinary, TimeoutError) as error:
         sys.exit(f"\nFailed. {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; all of it has ended.")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ async def demo(folder: Path, real: bool, seed: int) -> None:
     began = time.monotonic()
     services = real_services(os.environ) if real else None
     if services:
-        say("This uses your Daily and OpenAI accounts, and costs money: about as much as the call takes minutes.")
+        say("This uses your Daily and OpenAI accounts, and costs money for as long as the call lasts.")
     shutil.rmtree(folder, ignore_errors=True)
     say("Starting")
     async with Stack(folder, services, say=say) as stack, sessions(stack.cluster, NAMESPACE) as watched:
@@ -184,5 +184,6 @@ class _Demo:
 
     def _failed(self, what: str, concerned: tuple[str, ...]) -> DemoFailed:
         logs = [self._folder / f"{name}.log" for name in concerned]
-        logs += sorted((self._folder / "node").rglob(f"*{names.CONTAINER}*.log"))
-        return DemoFailed("\n".join([what, *(Component(log.stem, log).explain("wrote") for log in logs)]))
+        logs += sorted((self._folder / "node").rglob(f"{names.CONTAINER}.log"))
+        told = [Component(log.stem, log).explain("wrote") for log in logs if log.exists() and log.stat().st_size]
+        return DemoFailed("\n".join([what, *told]))

@@ -43,9 +43,10 @@ class Sessions:
                 async with asyncio.timeout(timeout_s):
                     await self._changed.wait_for(there)
             except TimeoutError:
-                stands = self._seen.get(name, {}).get("status", "not there")
                 wanted = " or ".join(phases)
-                raise TimeoutError(f"{name} was not {wanted} within {timeout_s:.0f} s: {stands}") from None
+                status = self._seen.get(name, {}).get("status") or {"phase": "unknown"}
+                stands = f"{status['phase']}. {status.get('message', '')}".strip()
+                raise TimeoutError(f"{name} was not {wanted} within {timeout_s:.0f} s, but {stands}") from None
             return self._seen[name]
 
     def seconds(self, name: str, phase: Phase) -> float:
