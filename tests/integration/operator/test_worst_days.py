@@ -1,0 +1,144 @@
+"""What an operator is trusted for: crashes, hand-overs, a Daily that fails, somebody in the way."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import urllib.request
+import uuid
+from pathlib import Path
+
+import pytest
+
+from pipecat_local.controlplane import Cluster
+from pipecat_local.processes import wait_until
+from support.operated import DAILY_KEY, Child, Operated, get
+
+USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
+
+
+def hang_up(uid: str) -> None:
+    """Have the session's scripted bot end by itself: nobody deletes its pod."""
+    wanted = f"PIPECAT_SESSION_ID={uid}".encode()
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGTERM)
+
+
+def set_faults(daily: Child, *faults: dict) -> None:
+    """What the Daily stand-in answers next."""
+    url = f"{daily.ready['url']}/_standin/faults"
+    request = urllib.request.Request(url, json.dumps(faults).encode(), {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=5).close()
+
+
+@pytest.fixture
+def faulty(cluster: Cluster, pool: str, tmp_path: Path):
+    """A namespace with an operator and a Daily of its own."""
+    log = tmp_path / "daily.log"
+    daily = Child([sys.executable, "-m", "pipecat_local.daily", "--no-limits"], {"DAILY_API_KEY": DAILY_KEY}, log)
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    cluster.create_namespace(name, pool=pool)
+    operated = Operated(cluster, name, daily, tmp_path)
+    operated.bot()
+    operated.start()
+    yield operated
+    operated.close()
+    daily.stop()
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_a_crash_loses_nothing(operated: Operated):
+    uid = operated.session(body={"end": USER_LEFT})
+    pod = operated.until_phase("Running")["podName"]
+    operated.session("waiting", bot="late")
+    operated.until(lambda status: status.get("message"), name="waiting")
+    operated._operators[-1].stop(kill=True)
+    hang_up(uid)
+    wait_until("the bot to end", lambda: operated.get("pod", pod)["status"]["phase"] == "Succeeded", 20)
+    operated.bot("late")
+    operated.session("new", body={"end": USER_LEFT, "now": True})
+    # Its Lease was not released: the next one waits until it has run out.
+    operated.start()
+    assert operated.until_ended()["endReason"] == "UserLeft"
+    assert operated.until_ended("new")["endReason"] == "UserLeft"
+    operated.until_phase("Running", name="waiting")
+    assert len([job for job in operated.items("jobs") if job["metadata"]["name"] == f"bs-{uid}"]) == 1
+    wait_until("the rooms of the ended sessions to go", lambda: len(operated.rooms()) == 1, 30)
+
+
+def test_the_lease_is_handed_over_at_once(operated: Operated):
+    first = operated._operators[0]
+    second = operated.start(wait=False)
+    wait_until("the second to stand by", lambda: get(f"{operated.metrics_url}/readyz")[0] == 200, 20)
+    assert "Leading" not in second.log()
+    assert first.stop() == 0
+    released = operated.get("lease", "pipecat-operator")["spec"]
+    assert released["leaseTransitions"] <= 1
+    wait_until("the second to lead", lambda: "Ready:" in second.log(), 20)
+    operated.session()
+    operated.until_phase("Running")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"method": "POST", "status": 500, "calls": 2},
+        {"method": "POST", "status": 429, "calls": 1, "retry_after": 1},
+        {"method": "POST", "status": 0, "calls": 1},
+        {"method": "POST", "status": 503, "calls": 1, "after": True},
+        {"method": "POST", "status": 0, "calls": 1, "after": True},
+        {"method": "GET", "status": 500, "calls": 2},
+    ],
+    ids=["500", "429", "dropped", "503-but-made", "dropped-but-made", "domain-500"],
+)
+def test_daily_fails_for_a_while(faulty: Operated, fault: dict):
+    set_faults(faulty.daily, fault)
+    faulty.session(body={"end": USER_LEFT})
+    faulty.until_phase("Running")
+    state = json.loads(get(f"{faulty.daily.ready['url']}/_standin/state")[1])
+    assert (state["rooms_made"], len(faulty.items("jobs")), len(faulty.items("secrets"))) == (1, 1, 1)
+
+
+def test_a_deletion_that_fails_is_tried_again(faulty: Operated):
+    set_faults(faulty.daily, {"method": "DELETE", "status": 503, "calls": 1})
+    faulty.session(body={"end": USER_LEFT, "now": True})
+    faulty.until_ended()
+    wait_until("the room to go", lambda: not faulty.rooms(), 30)
+
+
+def test_somebody_elses_job_stands_in_the_way(idle: Operated):
+    idle.bot()
+    uid = idle.session()
+    pod = {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"bs-{uid}"},
+        "spec": {"template": {"spec": pod}},
+    }
+    idle.kubectl("create", "-f", "-", stdin=json.dumps(job))
+    idle.start()
+    status = idle.until_ended()
+    assert status["endReason"] == "BadConfig"
+    assert f"bs-{uid}" in status["message"]
+    assert idle.get("job", f"bs-{uid}"), "it is not ours to delete"
+
+
+def test_no_secret_is_told_anywhere(operated: Operated):
+    uid = operated.session(body={"end": USER_LEFT, "pin": "of-the-user-4711"})
+    pod = operated.until_phase("Running")["podName"]
+    operated.kubectl("delete", "pod", pod)
+    operated.until_ended()
+    told = [operated.kubectl("get", "jobs,pods,events", "-o", "json"), operated._operators[0].log()]
+    told += [json.dumps(operated.get("botsession", "s")["status"]), get(f"{operated.metrics_url}/metrics")[1]]
+    secret = operated.get("secret", f"bs-{uid}")["data"]
+    told += [line for line in operated.cluster.audit_log.read_text().splitlines() if operated.namespace in line]
+    for text in told:
+        assert DAILY_KEY not in text
+        assert "of-the-user-4711" not in text
+        assert "eyJ" not in text, "a token"
+        assert secret["botToken"] not in text
+        assert secret["userToken"] not in text
