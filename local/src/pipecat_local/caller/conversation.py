@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from pipecat_local.caller.call import RATE, Call
-from pipecat_local.caller.judge import Heard, Verdict, hear, utterance, verdict
+from pipecat_local.caller.judge import Heard, TurnEnd, Verdict, hear, utterance, verdict
 from pipecat_local.speech.phrases import BOOK, Entry
 from pipecat_local.speech.recogniser import Recogniser
 from pipecat_local.speech.voice import CALLER, speak
@@ -62,18 +62,25 @@ class Caller:
     async def ask(self, entry: Entry) -> Turn:
         """One question."""
         sound = await asyncio.to_thread(speak, entry.question, CALLER, RATE)
+        spoken = utterance(sound, RATE)
+        assert spoken is not None  # noqa: S101 - a voice is loud
         began = self._call.now()
-        ended = await self._call.say(sound)
+        # espeak-ng ends with a silence of its own: that is not speech any more.
+        ended = await self._call.say(sound) - (len(sound) / 2 / RATE - spoken[1])
         heard = await self.listen(ended)
         stopped = self._call.message("user-stopped-speaking", began)
-        turn_s = stopped - ended if stopped is not None else None
+        transcribed = self._call.message("user-transcription", began)
+        turn_end = TurnEnd(
+            after_speech_s=_between(ended, stopped),
+            after_transcript_s=_between(transcribed, stopped),
+        )
         return Turn(
             question=entry.question,
             expected=entry.answer,
             heard=heard.text,
-            verdict=verdict(entry.answer, heard, turn_s),
-            latency_s=round(heard.begins_s, 3) if heard.begins_s is not None else None,
-            turn_s=round(turn_s, 3) if turn_s is not None else None,
+            verdict=verdict(entry.answer, heard, turn_end),
+            latency_s=_between(0.0, heard.begins_s),
+            turn_s=turn_end.after_speech_s,
         )
 
     async def converse(self, count: int) -> AsyncIterator[dict[str, Any]]:
@@ -97,3 +104,8 @@ class Caller:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await self._call.changed.wait()
+
+
+def _between(earlier: float | None, later: float | None) -> float | None:
+    """Seconds; None when either did not happen."""
+    return None if earlier is None or later is None else round(later - earlier, 3)

@@ -11,8 +11,11 @@ from pipecat_local.speech.recogniser import LOUD, Recogniser
 PIECE_S: Final = 0.02
 QUIET_S: Final = 0.9
 """Silence that ends an answer; within one, a voice pauses less."""
-TURN_S: Final = 2.5
-"""From the end of speech to Pipecat's user-stopped-speaking. Smart Turn decides within 1 s; its fallback takes 3 s."""
+FALLBACK_S: Final = 3.0
+"""Of silence, that Smart Turn waits for when it thinks a turn incomplete. Sound flows in real time: a turn that ended
+sooner after the caller's speech cannot have ended by it, however loaded the machine is."""
+WAITED_S: Final = 1.0
+"""A later end is the fallback's if the transcript had been there that long: the turn was waiting for nothing else."""
 
 
 class Verdict(StrEnum):
@@ -23,6 +26,24 @@ class Verdict(StrEnum):
     UNRECOGNISED = "nothing that was said is in the phrase book"
     SILENCE = "no answer"
     FALLBACK = "answered only after Smart Turn's fallback"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """When Pipecat saw the caller's turn end, by its own RTVI messages; None: it never said."""
+
+    after_speech_s: float | None
+    """Since the last sound of the caller's speech."""
+    after_transcript_s: float | None
+    """Since the transcript of that speech."""
+
+    @property
+    def by_fallback(self) -> bool:
+        """Smart Turn had not found the turn complete."""
+        if self.after_speech_s is None:
+            return True
+        waited = self.after_transcript_s is None or self.after_transcript_s >= WAITED_S
+        return self.after_speech_s >= FALLBACK_S and waited
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +81,12 @@ def hear(sound: bytes, sample_rate: int, recogniser: Recogniser) -> Heard:
     return Heard(recogniser.recognise(cut, sample_rate), begin)
 
 
-def verdict(expected: str, heard: Heard, turn_s: float | None) -> Verdict:
-    """``turn_s``: from the end of the caller's speech until Pipecat saw the turn end; None: it never said."""
+def verdict(expected: str, heard: Heard, turn_end: TurnEnd) -> Verdict:
+    """Of one question whose answer should have been ``expected``."""
     if heard.begins_s is None:
         return Verdict.SILENCE
     if heard.text is None:
         return Verdict.UNRECOGNISED
     if heard.text != expected:
         return Verdict.WRONG
-    if turn_s is None or turn_s > TURN_S:
-        return Verdict.FALLBACK
-    return Verdict.RIGHT
+    return Verdict.FALLBACK if turn_end.by_fallback else Verdict.RIGHT

@@ -61,8 +61,8 @@ BOOK: Final = Book(
         ),
         Entry(
             "Is there a parking place?",
-            "You can park behind the house.",
-            ("You can park behind the church.", "You can park behind the office."),
+            "You can park behind the office.",
+            ("You can park behind the church.", "You can park behind the market."),
         ),
         Entry(
             "Do you have a garden map?",
@@ -96,13 +96,13 @@ BOOK: Final = Book(
         ),
         Entry(
             "Is breakfast included?",
-            "It costs seven dollars.",
-            ("It costs twenty dollars.", "It costs eleven dollars."),
+            "The price is seven dollars.",
+            ("The price is twenty dollars.", "The price is eleven dollars."),
         ),
         Entry(
             "Which bus should I take?",
-            "The yellow bus stops at our door.",
-            ("The purple bus stops at our door.", "The silver bus stops at our door."),
+            "The yellow bus stops right here.",
+            ("The purple bus stops right here.", "The silver bus stops right here."),
         ),
         Entry(
             "Can I book a table for tonight?",
