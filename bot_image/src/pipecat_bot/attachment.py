@@ -47,7 +47,7 @@ from pipecat_bot.lifecycle import (
 if TYPE_CHECKING:
     from loguru import Message
 
-GOODBYE: Final = "Our time is up. Goodbye."
+GOODBYE: Final = "Our time is up. Have a nice day."
 """Said at the maximum duration."""
 
 _SPEECH: Final = (

@@ -46,7 +46,7 @@ class Book:
 
 BOOK: Final = Book(
     greeting="Hello and welcome to the garden shop.",
-    goodbye="Our time is up. Goodbye.",
+    goodbye="Our time is up. Have a nice day.",
     sorry="I am sorry, I did not understand.",
     entries=(
         Entry(

@@ -21,10 +21,10 @@ def test_it_is_loud() -> None:
 
 
 def test_words_begin_where_the_sound_says() -> None:
-    text = "Our time is up. Goodbye."
+    text = "Our time is up. Have a nice day."
     spoken = utter(text, BOT, 24_000)
     words = [text[word.position : word.position + word.length] for word in spoken.words]
-    assert words == ["Our", "time", "is", "up", "Goodbye"]
+    assert words == ["Our", "time", "is", "up", "Have", "a", "nice", "day"]
     starts = [word.start for word in spoken.words]
     assert starts == sorted(starts)
     assert starts[0] == 0.0
