@@ -52,7 +52,11 @@ def test_the_maximum_is_reached(bot: Path, host: Start, caller: Join) -> None:
     caller()
     outcome = hosted.outcome()
     assert (outcome.code, outcome.reason) == (0, "MaxDuration"), outcome.log
-    said = "Generating TTS [Our time is up. Have a nice day.]" if bot.name == "bot.py" else "says: Our time is up. Have a nice day."
+    said = (
+        "Generating TTS [Our time is up. Have a nice day.]"
+        if bot.name == "bot.py"
+        else "says: Our time is up. Have a nice day."
+    )
     assert said in outcome.log
     assert bot.name != "plain.py" or "the bot's own last line" in outcome.log
 

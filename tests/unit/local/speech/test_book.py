@@ -84,7 +84,9 @@ def test_unlisted_question_is_not_taken_for_another(said: str) -> None:
     assert ears_of_bot().recognise(speak(said, CALLER, RATE), RATE) is None
 
 
-@pytest.mark.parametrize("said", ["The owner is my uncle.", "The blue bus stops right here.", "The map is on the chair."])
+@pytest.mark.parametrize(
+    "said", ["The owner is my uncle.", "The blue bus stops right here.", "The map is on the chair."]
+)
 def test_answer_with_an_unlisted_word_is_nothing(said: str) -> None:
     """Not a near miss of the grammar: the likelihood ratio alone refuses it."""
     assert ears_of_caller().recognise(speak(said, BOT, RATE), RATE) is None
