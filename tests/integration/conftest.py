@@ -11,7 +11,7 @@ import pytest
 from pipecat_local.controlplane import POOL, Cluster
 from support.operated import DAILY_KEY, SCRIPTED, Child, Operated
 
-SCRIPT = Path(__file__).parents[2] / "support" / "scripted_bot.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "scripted_bot.py"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,106 @@
+"""From a request to a BotSession, and from a session to an answer."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipecat_gateway import requests
+from pipecat_gateway.errors import Problem, from_api
+from pipecat_operator.kube import error_of
+from support.objects import session
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("text", [b"", b"  \n", b"{}"])
+def test_nothing_is_an_empty_request(text):
+    assert requests.parse(text) == {}
+
+
+@pytest.mark.parametrize("text", [b"{", b"[1]", b'"x"', b"null", b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_object_is_a_400(text):
+    with pytest.raises(Problem) as caught:
+        requests.parse(text)
+    assert (caught.value.status, caught.value.code) == (400, "bad_json")
+
+
+@given(body=st.dictionaries(st.text(), JSON, max_size=5), room=st.dictionaries(st.text(), JSON, max_size=5))
+def test_body_and_room_arrive_as_they_were_sent(body, room):
+    start = requests.start_of("a", {"createDailyRoom": True, "body": body, "dailyRoomProperties": room})
+    made = requests.manifest(start, "calls")
+    assert made["spec"]["body"] == body
+    assert made["spec"].get("room", {}) == room
+    assert (made["metadata"]["namespace"], made["spec"]["botRef"]) == ("calls", {"name": "a"})
+
+
+@given(request=st.dictionaries(st.text(), JSON, max_size=6))
+def test_any_object_is_a_start_or_a_clear_refusal(request):
+    told: Problem | None = None
+    with contextlib.suppress(Problem):
+        try:
+            requests.start_of("a", request)
+        except Problem as problem:
+            told = problem
+            raise
+    assert told is None or (told.status in (400, 413) and json.loads(told.response().body)["error"])
+
+
+def test_the_guides_start_takes_the_whole_request_as_body():
+    assert requests.start_bot_of("a", {"lang": "en"}).body == {"lang": "en"}
+    assert requests.start_bot_of("a", {}).body is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"transport": "webrtc"}, "unsupported_transport"),
+        ({"createDailyRoom": False}, "room_required"),
+        ({"body": []}, "bad_request"),
+        ({"dailyRoomProperties": "x"}, "bad_request"),
+    ],
+)
+def test_what_is_not_offered_is_refused(request_, code):
+    with pytest.raises(Problem) as caught:
+        requests.start_of("a", request_)
+    assert (caught.value.status, caught.value.code) == (400, code)
+
+
+def test_the_body_has_a_bound():
+    fits = {"x": "y" * (requests.BODY_MAX - len('{"x":""}'))}
+    assert requests.start_of("a", {"body": fits}).body == fits
+    with pytest.raises(Problem) as caught:
+        requests.start_of("a", {"body": {"x": fits["x"] + "y"}})
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ({}, None),
+        ({"phase": "Starting"}, None),
+        ({"phase": "Running"}, None),
+        ({"phase": "Failed", "endReason": "ImagePullFailed", "message": "no image"}, 502),
+        ({"phase": "Failed", "endReason": "StartTimeout"}, 504),
+        ({"phase": "Ending", "endReason": "Stopped"}, 502),
+    ],
+)
+def test_a_session_that_will_not_come(status, code):
+    problem = requests.ended_early(session(status))
+    assert (problem and problem.status) == code
+    if code:
+        assert status["endReason"] in problem.error
+        assert status.get("message", "") in problem.error
+
+
+@pytest.mark.parametrize(
+    ("code", "answered"), [(404, 404), (403, 403), (422, 400), (409, 409), (429, 503), (500, 503), (401, 503), (0, 503)]
+)
+def test_the_api_servers_refusals(code, answered):
+    assert from_api(error_of("POST", code, {"message": "said"}), "It").status == answered
