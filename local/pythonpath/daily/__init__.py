@@ -20,8 +20,8 @@ import soxr
 
 TICK_S = 0.02
 JITTER_S = 0.06
-RELEASE_S = 2.0
 """Sound that is waited for before it is played on, so that the network may be uneven."""
+RELEASE_S = 2.0
 BACKLOG_S = 1.0
 """Older sound is dropped: a listener that was held up hears on from now."""
 
@@ -199,9 +199,7 @@ class CallClient:
         self._renderers: dict[tuple[str, str], _Renderer] = {}
         self._answers: dict[str, Completion] = {}
         self._user_name = "guest"
-        self._stay: asyncio.Task[None] | None = None
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="daily", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="daily", daemon=True)
         self._thread.start()
 
     # What DailyTransport calls
@@ -230,14 +228,14 @@ class CallClient:
         self.schedule(self._leave(completion))
 
     def release(self) -> None:
-        """End the client."""
-        if self._loop.is_running():
-            leaving = asyncio.run_coroutine_threadsafe(self._leave(None), self._loop)
-            with contextlib.suppress(TimeoutError):
-                leaving.result(RELEASE_S)
-            if self._stay:
-                self._left.wait(RELEASE_S)
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        """End the client, its thread and its connection."""
+        if not self._thread.is_alive():
+            return
+        leaving = asyncio.run_coroutine_threadsafe(self._leave(None), self._loop)
+        with contextlib.suppress(TimeoutError):
+            leaving.result(RELEASE_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(RELEASE_S)
 
     def participants(self) -> dict[str, Any]:
         """``local`` and the others by id."""
@@ -288,6 +286,21 @@ class CallClient:
 
     # The other half of this module
 
+    def _run_loop(self) -> None:
+        """The thread: until released, then tidy."""
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.run_until_complete(self._tidy())
+            self._loop.close()
+
+    @staticmethod
+    async def _tidy() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     @property
     def connected(self) -> bool:
         """In the call."""
@@ -324,7 +337,6 @@ class CallClient:
             completion(error)
 
     async def _run(self, url: str, token: str | None, completion: Completion) -> None:
-        self._stay = asyncio.current_task()
         ticking: asyncio.Task[None] | None = None
         try:
             async with aiohttp.ClientSession() as http, http.ws_connect(f"{url}/join", max_msg_size=1 << 20) as socket:
@@ -354,7 +366,6 @@ class CallClient:
             if ticking:
                 ticking.cancel()
             self._socket = None
-            self._left.set()
 
     async def _leave(self, completion: Completion) -> None:
         if self._socket and self.connected:
