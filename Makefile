@@ -10,6 +10,7 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: requirements/bootstrap.txt requirements/dev.txt operator/pyproject.toml bot_image/pyproject.toml local/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "This Python has no venv: apt-get install python3-venv (or your system's package of it)."; exit 1; }
 	@echo "Setting up $(VENV)"
 	@$(call step,virtual environment,$(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet --require-hashes -r requirements/bootstrap.txt)
 	@$(call step,pinned dependencies,VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements/dev.txt requirements/bootstrap.txt)

@@ -214,7 +214,7 @@ class Cache:
         self._drop(uid)
         if session:
             self._deleted(session)
-        # For the queue to forget it.
+        # For the queue to give up its wake-up.
         self._changed(uid)
 
     def _elsewhere(

@@ -59,11 +59,6 @@ class KeyedQueue:
         heapq.heappush(self._heap, (at, key))
         self._changed.set()
 
-    def forget(self, key: str) -> None:
-        """Nothing more to do for this key: drop its wake-up and its failures."""
-        self._wake_at.pop(key, None)
-        self._failures.pop(key, None)
-
     async def run(self, workers: int) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -100,7 +100,7 @@ class Observed:
     """What warning events tell, once they were looked at."""
     job_is_gone: bool | None = None
     """Read from the API server, not the cache; None: not asked yet."""
-    cause_looked_for: bool = field(default=False)
+    cause_looked_for: bool = False
 
 
 def job_view(job: Object) -> JobView:

@@ -134,3 +134,15 @@ def test_metrics_and_probes(operated: Operated):
         'pipecat_sessions{phase="Running"}',
     ):
         assert name in text
+
+
+def test_one_log_line_a_transition_as_json_when_asked(idle: Operated):
+    idle.bot()
+    child = idle.start(PIPECAT_OPERATOR_LOG_FORMAT="json")
+    uid = idle.session(body={"end": USER_LEFT})
+    status = idle.until_phase("Running")
+    idle.kubectl("delete", "pod", status["podName"], "--wait=false")
+    idle.until_ended()
+    lines = [json.loads(line)["record"]["message"] for line in child.log().splitlines()]
+    reached = [line.partition(" -> ")[2].partition(",")[0] for line in lines if uid in line and " -> " in line]
+    assert reached == ["Starting", "Running", "Succeeded"]

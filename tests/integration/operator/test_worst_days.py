@@ -82,6 +82,22 @@ def test_the_lease_is_handed_over_at_once(operated: Operated):
     operated.until_phase("Running")
 
 
+def test_a_leader_that_was_frozen_ends_without_another_word(operated: Operated):
+    first = operated._operators[0]
+    os.kill(first.pid, signal.SIGSTOP)
+    second = operated.start()
+    uid = operated.session(body={"end": USER_LEFT})
+    operated.until_phase("Running")
+    os.kill(first.pid, signal.SIGCONT)
+    wait_until("the first to end", lambda: first.ended() is not None, 30)
+    assert first.ended() == 1
+    assert "Leadership lost" in first.log()
+    assert uid not in first.log(), "it took no part in what happened while it was frozen"
+    assert second.ended() is None
+    hang_up(uid)
+    assert operated.until_ended()["endReason"] == "UserLeft"
+
+
 @pytest.mark.parametrize(
     "fault",
     [
