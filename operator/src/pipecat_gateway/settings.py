@@ -3,10 +3,10 @@
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipecat_operator.settings import SettingsError, explain
+from pipecat_operator.settings import Names, SettingsError, explain
 
 PREFIX = "PIPECAT_GATEWAY_"
 
@@ -23,19 +23,12 @@ class Settings(BaseSettings):
     """Where sessions are made, and their Bots looked for."""
     bot: Annotated[str, Field(min_length=1)] = "assistant"
     """The Bot that /start_bot and /start start."""
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma-separated, or *; none: no browser of another origin may call."""
+    cors_origins: Names = ()
+    """Or *; none: no browser of another origin may call."""
     start_timeout_seconds: Annotated[float, Field(gt=0)] = 200
     """The longest that a start is waited for; the session's own startTimeoutSeconds normally ends it before."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
-
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @property
     def loopback(self) -> bool:

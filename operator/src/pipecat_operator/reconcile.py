@@ -48,7 +48,8 @@ class Reconciler:
         try:
             wake_at = await self._step(observed)
         except (NotFound, Conflict):
-            # Gone, or another one has its name now: the watch tells the rest.
+            # Gone, or another one has its name now. Its room may be younger than what the watch told of its end.
+            self._actor.delete_room(observed.session)
             self._cache.drop(uid)
             return None
         return None if wake_at is None else max(0.0, (wake_at - self._clock()).total_seconds())

@@ -3,18 +3,20 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import (
-    AliasChoices,
-    Field,
-    HttpUrl,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-)
+from pydantic import AliasChoices, BeforeValidator, Field, HttpUrl, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "PIPECAT_OPERATOR_"
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""A list in one variable, comma-separated."""
 
 
 class TokenMinting(StrEnum):
@@ -45,8 +47,8 @@ class Settings(BaseSettings):
 
     namespace: str | None = None
     """Where the Lease and the installation id are kept; the pod's own namespace when not set."""
-    watch_namespaces: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma-separated. None: the whole cluster."""
+    watch_namespaces: Names = ()
+    """None: the whole cluster."""
     installation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,40}$")] | None = None
     """Part of every room's name; made once and kept in a ConfigMap when not set."""
 
@@ -63,13 +65,6 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
-
-    @field_validator("watch_namespaces", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
 
 def load() -> Settings:

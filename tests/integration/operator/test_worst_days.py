@@ -118,6 +118,15 @@ def test_daily_fails_for_a_while(faulty: Operated, fault: dict):
     assert (state["rooms_made"], len(faulty.items("jobs")), len(faulty.items("secrets"))) == (1, 1, 1)
 
 
+def test_a_session_deleted_while_it_is_started_leaves_no_room(faulty: Operated):
+    set_faults(faulty.daily, {"method": "POST", "status": 503, "calls": 20, "after": True})
+    faulty.session()
+    wait_until("a room whose making was not answered", faulty.rooms, 20)
+    faulty.kubectl("delete", "botsession", "s")
+    wait_until("the room to go", lambda: not faulty.rooms(), 20)
+    assert not faulty.kubectl("get", "jobs,pods,secrets", "-o", "name")
+
+
 def test_a_deletion_that_fails_is_tried_again(faulty: Operated):
     set_faults(faulty.daily, {"method": "DELETE", "status": 503, "calls": 1})
     faulty.session(body={"end": USER_LEFT, "now": True})
