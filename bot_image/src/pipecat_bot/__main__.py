@@ -5,6 +5,7 @@ up before, from the standard library alone.
 """
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -58,6 +59,8 @@ class Session:
 
         from pipecat_bot import loader  # noqa: PLC0415
 
+        # Importing makes many objects and hardly any garbage: uncollected it takes a sixth less time.
+        gc.disable()
         try:
             bot = loader.load(told.bot_file)
         except loader.NoBot as error:
@@ -65,6 +68,9 @@ class Session:
         except BaseException as error:
             logger.opt(exception=error).error("The bot's file could not be imported")
             return Ending(EndReason.BOT_FAILED, f"{told.bot_file} raised {type(error).__name__}: {error}")
+        finally:
+            gc.freeze()
+            gc.enable()
         return asyncio.run(self._host_bot(told, bot))
 
     async def _host_bot(self, told: "Environment", bot: "Bot") -> Ending:

@@ -1,6 +1,7 @@
 """Runs one bot in one session: keeps the lifecycle, and does what its steps say."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -150,4 +151,5 @@ class Host:
         # Runs even while the bot's code holds up the event loop: from here on the grace is kept.
         ending = Ending(EndReason.STOPPED, "The session was asked to stop, and the bot did not react.")
         self._watchdog.no_later_than(time.monotonic() + EXIT_AT * self._limits.grace, ending)
-        self._loop.call_soon_threadsafe(self.tell, StopAsked())
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the session is over already
+            self._loop.call_soon_threadsafe(self.tell, StopAsked())
