@@ -190,7 +190,7 @@ def _provide(binary: Binary, target: Path, say: Say) -> None:
             "on PATH: install Go 1.26 or newer (it is then built, once)"
             f"{', or go online' if binary.release else ''}."
         )
-    with _step(f"{what}: building with Go, once (all of them: about 10 minutes on 2 cores)", say):
+    with _step(f"{what}: building with Go, once: a few minutes", say):
         _build(binary, target)
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipecat_local.speech.phrases import BOOK
 from pipecat_local.speech.recogniser import Recogniser
 
-from .conftest import Join, Start
+from .conftest import Join, Room, Start
 
 BOT = Path(__file__).parents[3] / "bot_image" / "bot.py"
 
@@ -42,6 +42,13 @@ def test_the_body_shapes_the_bot(host: Start, tmp_path: Path) -> None:
     assert outcome.reason == "NoShow", outcome.log
     assert "You sell garden gnomes." in outcome.log
     assert "You sell umbrellas." not in outcome.log
+
+
+def test_daily_transcription_needs_an_owner(host: Start, room: Room) -> None:
+    """A bot that was to hear and can't is of no use: it ends, and says what Daily said."""
+    outcome = host(BOT, BOT_TRANSCRIPTION="daily", DAILY_ROOM_TOKEN=room.user_token).outcome()
+    assert (outcome.code, outcome.reason) == (75, "JoinFailed"), outcome.log
+    assert "Unable to start transcription" in outcome.message
 
 
 def test_the_goodbye_is_heard(host: Start, caller: Join, tmp_path: Path) -> None:
