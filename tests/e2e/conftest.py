@@ -1,5 +1,6 @@
 """A whole stack of its own for these tests: real control plane, pods as processes, the stand-ins, nothing else."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from pipecat_local.observer import Sessions
 from pipecat_local.stack import ROOT, Stack
 
 NAMESPACE = "default"
-FINISHING_BOT = Path(__file__).parent / "bots" / "finishing.py"
+FINISHING_BOT = os.path.relpath(Path(__file__).parent / "bots" / "finishing.py", ROOT / "bot_image")
+"""Seen from the image's working directory: an absolute path may lie below a mount of the pod, such as /tmp."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -27,7 +29,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
             "metadata": {"name": "finishing"},
             "spec": {
                 **example["spec"],
-                "podTemplate": {"spec": {"containers": [{"name": "bot", "args": [str(FINISHING_BOT)]}]}},
+                "podTemplate": {"spec": {"containers": [{"name": "bot", "args": [FINISHING_BOT]}]}},
             },
         }
         running.cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump_all([example, finishing]))
