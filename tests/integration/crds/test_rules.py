@@ -18,6 +18,7 @@ SESSION: dict[str, Any] = {
     "session": {"idleTimeoutSeconds": 5},
 }
 BOT: dict[str, Any] = {"image": "x:1"}
+OPERATORS_OWN = {"name": "x", "exp": 1, "nbf": 1, "eject_at_room_exp": False, "eject_after_elapsed": 1}
 
 
 @pytest.fixture
@@ -74,6 +75,7 @@ def test_a_session_may_bring_a_room(apply: Apply):
         ("botRef", None, "spec.botRef: Required value"),
         ("botRef.name", "", "spec.botRef.name"),
         ("botRef.name", "x" * 64, "may not be more than 63"),
+        ("botRef.name", "../secrets", "spec.botRef.name in body should match"),
         ("room.name", "mine", "spec.room.name is the operator's"),
         ("room.exp", 1, "set spec.session.maxDurationSeconds instead"),
         ("room.nbf", 1, "spec.room.exp and nbf are the operator's"),
@@ -97,9 +99,11 @@ def test_a_session_may_not(apply: Apply, path: str, value: Any, says: str):
     assert says in apply("BotSession", changed(SESSION, path, value))
 
 
-def test_a_room_of_ones_own_has_no_privacy_here(apply: Apply):
-    own = {"url": "https://x", "tokenSecretRef": {"name": "x"}, "privacy": "public"}
-    assert "privacy can't be set on a room of your own" in apply("BotSession", changed(SESSION, "room", own))
+@pytest.mark.parametrize("more", [{"privacy": "public"}, {"enable_chat": True}])
+def test_a_room_of_ones_own_takes_no_properties_here(apply: Apply, more: dict[str, Any]):
+    own = {"url": "https://x", "tokenSecretRef": {"name": "x"}, **more}
+    said = apply("BotSession", changed(SESSION, "room", own))
+    assert "a room of your own takes spec.room.url and spec.room.tokenSecretRef only" in said
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,19 @@ def test_a_bot_may(apply: Apply, path: str, value: Any):
         ("env", [{"name": "A"}, {"name": "A"}], "Duplicate value"),
         ("env", [{"value": "1"}], "spec.env"),
         ("env", [{"name": "A", "valeu": "1"}], 'unknown field "spec.env[0].valeu"'),
-        ("room", {"exp": 1}, "of a room are the operator's"),
+        (
+            "env",
+            [{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+            "a variable has a value or a valueFrom, not both",
+        ),
+        ("env", [{"name": "A", "valueFrom": {}}], "valueFrom takes exactly one of secretKeyRef, configMapKeyRef"),
+        ("envFrom", [{"prefix": "P_"}], "either a secretRef or a configMapRef"),
+        (
+            "envFrom",
+            [{"secretRef": {"name": "x"}, "configMapRef": {"name": "y"}}],
+            "either a secretRef or a configMapRef",
+        ),
+        *(("room", {word: value}, "of a room are the operator's") for word, value in OPERATORS_OWN.items()),
         ("session", {"joinTimeoutSeconds": 0}, "should be greater than or equal to 1"),
     ],
 )
