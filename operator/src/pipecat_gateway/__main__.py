@@ -10,34 +10,63 @@ from loguru import logger
 
 from pipecat_gateway.server import Server
 from pipecat_gateway.sessions import Sessions
-from pipecat_gateway.settings import Settings, load
+from pipecat_gateway.settings import PREFIX, Settings, load
 from pipecat_operator import logs
-from pipecat_operator.kube import Kube
+from pipecat_operator.kube import Kube, bear_deep_json
 from pipecat_operator.settings import SettingsError
 
 EX_CONFIG = 78
-DRAIN_S = 30.0
-"""Starts in flight are answered."""
+LAST_ANSWERS_S = 2.0
+"""For telling the callers of starts that are given up."""
 
 
 async def run(settings: Settings) -> None:
-    """Until SIGTERM."""
+    """Until SIGTERM.
+
+    Raises:
+        SettingsError: no credentials, or nowhere to listen.
+        Exception: what ended the watch. Without it every answer would be stale, so the process ends.
+    """
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Kube() as kube:
+        loop.add_signal_handler(number, stop.set)
+    async with connected() as kube:
         sessions = Sessions(kube, settings.namespace)
-        watching = asyncio.create_task(sessions.run())
-        # A caller who goes away before the answer is noticed by its request's cancellation.
         runner = web.AppRunner(
-            Server(settings, sessions).app(), access_log=None, handler_cancellation=True, shutdown_timeout=DRAIN_S
+            Server(settings, sessions).app(),
+            access_log=None,
+            # A caller who goes away before the answer is noticed by its request's cancellation.
+            handler_cancellation=True,
+            shutdown_timeout=settings.drain_seconds + LAST_ANSWERS_S,
         )
         await runner.setup()
-        await web.TCPSite(runner, settings.host, settings.port).start()
-        logger.info("Listening on {}", ", ".join(f"{host}:{port}" for host, port, *_ in runner.addresses))
-        await stop.wait()
+        await listen(runner, settings)
+        watching, stopped = asyncio.create_task(sessions.run()), asyncio.create_task(stop.wait())
+        await asyncio.wait((watching, stopped), return_when=asyncio.FIRST_COMPLETED)
+        loop.call_later(0 if watching.done() else settings.drain_seconds, sessions.give_up)
         await runner.cleanup()
+        if watching.done():
+            await watching
         watching.cancel()
+
+
+def connected() -> Kube:
+    """A client with the credentials of this process."""
+    try:
+        return Kube()
+    except RuntimeError as error:
+        raise SettingsError(str(error)) from None
+
+
+async def listen(runner: web.AppRunner, settings: Settings) -> None:
+    """Take the port, and say so."""
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise SettingsError(f"{PREFIX}HOST, {PREFIX}PORT: the gateway can't listen there: {error.strerror}") from None
+    logger.info("Listening on {}", ", ".join(f"{host}:{port}" for host, port, *_ in runner.addresses))
 
 
 def main() -> None:
@@ -46,11 +75,12 @@ def main() -> None:
     parser.add_argument("--insecure", action="store_true", help="listen beyond loopback although there are no API keys")
     try:
         settings = load(parser.parse_args().insecure)
+        logs.configure(settings.log_level, settings.log_format)
+        bear_deep_json()
+        asyncio.run(run(settings))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EX_CONFIG)
-    logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(run(settings))
 
 
 main()

@@ -30,7 +30,9 @@ def from_api(error: ApiError, what: str) -> Problem:
     if isinstance(error, NotFound):
         return Problem(404, "not_found", f"{what} is not there.")
     if isinstance(error, Refused) and error.status == 403:
-        # Quota and admission say 403 as RBAC does; its message tells which.
+        # Quota, admission and RBAC all say 403; RBAC alone names the gateway's own user, which is nobody's business.
+        if 'is forbidden: User "' in error.message:
+            return Problem(500, "misconfigured", "The gateway lacks rights in the cluster; its log says which.")
         return Problem(403, "forbidden", error.message)
     if isinstance(error, Refused):
         return Problem(400, "refused", error.message)

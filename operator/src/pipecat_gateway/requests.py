@@ -1,19 +1,30 @@
 """From a start request to a BotSession, and from a session to an answer. Pure."""
 
 import json
-import secrets
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipecat_gateway.errors import Problem
 from pipecat_operator import names
 from pipecat_operator.api import BotSession
-from pipecat_operator.conditions import Phase
+from pipecat_operator.conditions import EndReason, Phase
 
 BODY_MAX: Final = 64 * 1024
 """Bytes of the bot's body as JSON; the operator's own bound."""
-REQUEST_MAX: Final = BODY_MAX + 16 * 1024
-"""Bytes of a whole request: the body, room properties, and room to spare."""
+REQUEST_MAX: Final = 256 * 1024
+"""Bytes of a whole request: text that is escaped as ASCII grows up to threefold."""
+DEPTH_MAX: Final = 100
+"""Levels of a request: whoever reads the session later must bear them."""
+
+NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
+"""What a Bot may be called; anything else is no name, and must not get into a path."""
+UID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What the API server gives as UIDs."""
+
+OWN_ROOM: Final = ("url", "tokenSecretRef")
+"""Of spec.room, but no Daily properties: they name a Secret to be sent to a URL, so HTTP callers don't get them."""
 
 Json = dict[str, Any]
 
@@ -37,11 +48,29 @@ def parse(text: bytes) -> Json:
         return {}
     try:
         value = json.loads(text)
+        # Python reads NaN and 1e999, which are no JSON.
+        json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError) as error:
         raise Problem(400, "bad_json", f"The request body is not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise Problem(400, "bad_json", "The request body must be a JSON object.")
+    if too_deep(value):
+        raise Problem(400, "bad_json", f"The request body is nested more than {DEPTH_MAX} levels deep.")
     return value
+
+
+def too_deep(value: Json) -> bool:
+    """Whether there are more than DEPTH_MAX levels."""
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAX + 1):
+        level = [below for at in level for below in _inside(at)]
+    return bool(level)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def start_of(bot: str, request: Json) -> Start:
@@ -60,6 +89,9 @@ def start_of(bot: str, request: Json) -> Start:
         raise Problem(400, "bad_request", "body must be a JSON object.")
     if not isinstance(room, dict):
         raise Problem(400, "bad_request", "dailyRoomProperties must be a JSON object.")
+    for word in OWN_ROOM:
+        if word in room:
+            raise Problem(400, "bad_request", f"dailyRoomProperties.{word} is no property of a Daily room.")
     return checked(Start(bot, body, room))
 
 
@@ -73,14 +105,16 @@ def start_bot_of(bot: str, request: Json) -> Start:
 
 
 def checked(start: Start) -> Start:
-    """Raises Problem when the body is more than a session carries."""
+    """Raises Problem when there can be no such Bot, or the body is more than a session carries."""
+    if not NAME.fullmatch(start.bot):
+        raise Problem(404, "unknown_bot", f"There is no Bot {start.bot!r}.")
     size = len(json.dumps(start.body, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass"))
     if size > BODY_MAX:
         raise Problem(413, "body_too_large", f"body is {size} bytes; at most {BODY_MAX} are carried. Send a reference.")
     return start
 
 
-def manifest(start: Start, namespace: str) -> Json:
+def manifest(start: Start, namespace: str, name: str) -> Json:
     """The BotSession to make."""
     spec: Json = {"botRef": {"name": start.bot}}
     if start.body is not None:
@@ -90,7 +124,7 @@ def manifest(start: Start, namespace: str) -> Json:
     return {
         "apiVersion": names.API_VERSION,
         "kind": "BotSession",
-        "metadata": {"name": f"gw-{secrets.token_hex(8)}", "namespace": namespace},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": spec,
     }
 
@@ -111,7 +145,7 @@ def ended_early(session: BotSession) -> Problem | None:
     if status.phase not in (Phase.ENDING, Phase.SUCCEEDED, Phase.FAILED):
         return None
     reason = str(status.end_reason or "Unknown")
-    code = 504 if reason == "StartTimeout" else 502
+    code = 504 if status.end_reason is EndReason.START_TIMEOUT else 502
     return Problem(
         code, reason, f"The session ended before the bot was ready: {reason}. {status.message or ''}".strip()
     )

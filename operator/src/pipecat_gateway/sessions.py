@@ -4,15 +4,37 @@ import asyncio
 import base64
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from loguru import logger
 from pydantic import ValidationError
 
 from pipecat_gateway.errors import Problem, from_api
-from pipecat_gateway.requests import Json, ended_early
+from pipecat_gateway.requests import UID, Json, ended_early
 from pipecat_operator import names
 from pipecat_operator.api import BotSession
 from pipecat_operator.kube import BOTS, SECRETS, SESSIONS, ApiError, Kube, NotFound, Object
 from pipecat_operator.watch import Reflector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiter:
+    """A request that waits for a session to be as wanted."""
+
+    reached: Callable[[BotSession], bool]
+    answer: asyncio.Future[BotSession | Problem]
+
+    def weigh(self, session: BotSession) -> None:
+        """Answer if this is what was waited for, or never will be."""
+        if self.reached(session):
+            self.tell(session)
+        elif problem := ended_early(session):
+            self.tell(problem)
+
+    def tell(self, answer: BotSession | Problem) -> None:
+        """Answer, once."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
 
 
 class Sessions:
@@ -21,8 +43,10 @@ class Sessions:
     def __init__(self, kube: Kube, namespace: str) -> None:
         self._kube = kube
         self._namespace = namespace
+        # Only what the watch told: what a create or a lookup answered may be older.
         self._known: dict[str, BotSession] = {}
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: defaultdict[str, set[Waiter]] = defaultdict(set)
+        self._closing = False
         self._reflector = Reflector(kube, SESSIONS, (namespace,), self._replace, self._apply)
 
     @property
@@ -33,6 +57,13 @@ class Sessions:
     async def run(self) -> None:
         """Watch, until cancelled."""
         await self._reflector.run()
+
+    def give_up(self) -> None:
+        """Answer everybody who waits, now and later, that the gateway is shutting down."""
+        self._closing = True
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.tell(_shutting_down())
 
     async def create(self, manifest: Json) -> BotSession:
         """Make a session of a Bot that is there.
@@ -48,9 +79,7 @@ class Sessions:
             raise Problem(404, "unknown_bot", f"There is no Bot {bot!r} in namespace {self._namespace!r}.") from error
         except ApiError as error:
             raise from_api(error, f"Bot {bot!r}") from error
-        session = BotSession.model_validate(made)
-        # The watch may have told more already.
-        return self._known.setdefault(session.metadata.uid, session)
+        return BotSession.model_validate(made)
 
     async def until(self, uid: str, reached: Callable[[BotSession], bool], timeout_s: float) -> BotSession:
         """The session, once it is as wanted.
@@ -58,26 +87,25 @@ class Sessions:
         Raises:
             Problem: it ended before, was deleted, or took too long.
         """
-        changed = asyncio.Event()
-        self._waiting[uid].add(changed)
+        waiter = Waiter(reached, asyncio.get_running_loop().create_future())
+        self._waiting[uid].add(waiter)
         try:
+            # The watch may have told it before the create was answered.
+            if uid in self._known:
+                waiter.weigh(self._known[uid])
+            if self._closing:
+                waiter.tell(_shutting_down())
             async with asyncio.timeout(timeout_s):
-                while True:
-                    changed.clear()
-                    session = self._known.get(uid)
-                    if session is None:
-                        raise Problem(502, "deleted", "The session was deleted before the bot was ready.")
-                    if reached(session):
-                        return session
-                    if problem := ended_early(session):
-                        raise problem
-                    await changed.wait()
+                answer = await waiter.answer
         except TimeoutError as error:
             raise Problem(504, "timeout", f"The bot was not ready within {timeout_s:.0f} s.") from error
         finally:
-            self._waiting[uid].discard(changed)
+            self._waiting[uid].discard(waiter)
             if not self._waiting[uid]:
                 del self._waiting[uid]
+        if isinstance(answer, Problem):
+            raise answer
+        return answer
 
     async def find(self, uid: str) -> BotSession:
         """By its UID; one made a moment ago by another replica is looked for too.
@@ -85,29 +113,29 @@ class Sessions:
         Raises:
             Problem: 404.
         """
-        if uid not in self._known:
+        if uid in self._known:
+            return self._known[uid]
+        if UID.fullmatch(uid):
             try:
                 items, _ = await self._kube.list(SESSIONS, self._namespace)
             except ApiError as error:
                 raise from_api(error, "The session") from error
             for item in items:
-                self._apply("MODIFIED", item)
-        if uid not in self._known:
-            raise Problem(404, "not_found", f"There is no session {uid!r}.")
-        return self._known[uid]
+                if item["metadata"]["uid"] == uid and (session := _read(item)):
+                    return session
+        raise Problem(404, "not_found", f"There is no session {uid!r}.")
 
-    async def stop(self, session: BotSession) -> None:
-        """Set spec.stop; the record stays.
+    async def stop(self, name: str, uid: str | None = None) -> None:
+        """Set spec.stop of the session of that name, and of that UID when one is given; the record stays.
 
         Raises:
             Problem: the API server refused.
         """
-        patch: list[Object] = [
-            {"op": "test", "path": "/metadata/uid", "value": session.metadata.uid},
-            {"op": "add", "path": "/spec/stop", "value": True},
-        ]
+        patch: list[Object] = [{"op": "add", "path": "/spec/stop", "value": True}]
+        if uid:
+            patch.insert(0, {"op": "test", "path": "/metadata/uid", "value": uid})
         try:
-            await self._kube.json_patch(SESSIONS, self._namespace, session.metadata.name, patch)
+            await self._kube.json_patch(SESSIONS, self._namespace, name, patch)
         except ApiError as error:
             raise from_api(error, "The session") from error
 
@@ -115,14 +143,17 @@ class Sessions:
         """The token that lets the user into the room.
 
         Raises:
-            Problem: there is none (a room of one's own), or it can't be read.
+            Problem: it can't be read.
         """
         name = names.secret_name(session.metadata.uid)
         try:
             secret = await self._kube.get(SECRETS, self._namespace, name)
         except ApiError as error:
             raise from_api(error, "The session's Secret") from error
-        return base64.b64decode((secret.get("data") or {}).get(names.SECRET_USER_TOKEN, "")).decode()
+        token = (secret.get("data") or {}).get(names.SECRET_USER_TOKEN)
+        if not token:
+            raise Problem(502, "no_token", "The session's Secret holds no token for the user.")
+        return base64.b64decode(token).decode()
 
     def _replace(self, _: str | None, items: list[Object]) -> None:
         there = {item["metadata"]["uid"] for item in items}
@@ -135,17 +166,27 @@ class Sessions:
         uid = item["metadata"]["uid"]
         if kind == "DELETED":
             self._forget(uid)
-            return
-        try:
-            self._known[uid] = BotSession.model_validate(item)
-        except ValidationError:
-            return
-        self._tell(uid)
+        elif session := _read(item):
+            self._known[uid] = session
+            for waiter in self._waiting.get(uid, ()):
+                waiter.weigh(session)
 
     def _forget(self, uid: str) -> None:
         self._known.pop(uid, None)
-        self._tell(uid)
+        for waiter in self._waiting.get(uid, ()):
+            waiter.tell(Problem(502, "deleted", "The session was deleted before the bot was ready."))
 
-    def _tell(self, uid: str) -> None:
-        for event in self._waiting.get(uid, ()):
-            event.set()
+
+def _shutting_down() -> Problem:
+    return Problem(503, "shutting_down", "The gateway is shutting down; try again.")
+
+
+def _read(item: Object) -> BotSession | None:
+    """As far as the gateway needs it: bodies are large, and none of its business."""
+    spec = {key: value for key, value in item.get("spec", {}).items() if key != "body"}
+    try:
+        return BotSession.model_validate({**item, "spec": spec})
+    except ValidationError as error:
+        told = error.errors(include_input=False, include_url=False)
+        logger.warning("BotSession {} can't be read and is passed over: {}", item["metadata"]["name"], told)
+        return None

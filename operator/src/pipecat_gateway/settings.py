@@ -3,9 +3,10 @@
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipecat_gateway.requests import NAME
 from pipecat_operator.settings import Names, SettingsError, explain
 
 PREFIX = "PIPECAT_GATEWAY_"
@@ -19,14 +20,16 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 7860
     """Pipecat's own runner's port."""
-    namespace: str = "default"
+    namespace: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = "default"
     """Where sessions are made, and their Bots looked for."""
-    bot: Annotated[str, Field(min_length=1)] = "assistant"
+    bot: Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")] = "assistant"
     """The Bot that /start_bot and /start start."""
     cors_origins: Names = ()
     """Or *; none: no browser of another origin may call."""
     start_timeout_seconds: Annotated[float, Field(gt=0)] = 200
     """The longest that a start is waited for; the session's own startTimeoutSeconds normally ends it before."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 20
+    """After SIGTERM, how long starts in flight are waited for; those left are stopped, and their callers told."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
 

@@ -17,6 +17,7 @@ Errors::
 import base64
 import json
 import ssl
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +34,8 @@ Object = dict[str, Any]
 """A Kubernetes object as JSON."""
 
 REQUEST_TIMEOUT_S: Final = 30.0
+DEEPEST_JSON: Final = 10_000
+"""Levels of nesting that the API server stores; one such object must not end who lists them all."""
 CREDENTIALS_MAX_AGE_S: Final = 60.0
 """Projected service-account tokens change on disk about every hour."""
 
@@ -77,6 +80,11 @@ class Unavailable(ApiError):
     """The API server could not answer now."""
 
 
+def bear_deep_json() -> None:
+    """Let this process read (with kopf, too) whatever the API server stores: Python stops at 1,000 levels."""
+    sys.setrecursionlimit(2 * DEEPEST_JSON)
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One resource of the API, and the paths of its objects."""
@@ -112,7 +120,10 @@ def login() -> kopf.ConnectionInfo:
         RuntimeError: neither is there.
     """
     settings = kopf.OperatorSettings()
-    info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    try:
+        info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    except OSError as error:
+        raise RuntimeError(f"No Kubernetes credentials: {error.filename}: {error.strerror}.") from error
     if info is None:
         raise RuntimeError("No Kubernetes credentials: run in a pod with a service account, or set KUBECONFIG.")
     return info

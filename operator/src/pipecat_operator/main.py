@@ -21,7 +21,7 @@ from pipecat_operator.api import BotSession
 from pipecat_operator.cache import Cache
 from pipecat_operator.daily import Daily
 from pipecat_operator.installation import installation_id
-from pipecat_operator.kube import JOBS, PODS, ApiError, Kube
+from pipecat_operator.kube import JOBS, PODS, ApiError, Kube, bear_deep_json
 from pipecat_operator.lease import LeadershipLost, Lease
 from pipecat_operator.loop import KeyedQueue
 from pipecat_operator.metrics import Metrics
@@ -201,6 +201,7 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(EX_CONFIG)
     logs.configure(settings.log_level, settings.log_format)
+    bear_deep_json()
     code = asyncio.run(run(settings))
     logger.complete()
     # Not sys.exit: nothing of a former leader may linger.

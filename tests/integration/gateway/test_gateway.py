@@ -3,16 +3,21 @@
 import asyncio
 import json
 import os
+import re
+import socket
 import sys
 from collections.abc import AsyncIterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import wait_until
+from support.between import Between
 from support.operated import Child, Operated, get
 
 UP_S = 30.0
@@ -34,9 +39,13 @@ class Gateway:
         self.child = Child([sys.executable, "-m", "pipecat_gateway"], env, log, announces=False)
         wait_until("the gateway", lambda: get(f"{self.url}/readyz")[0] == 200 or self.child.ended() is not None, UP_S)
         assert self.child.ended() is None, self.child.log()
-        self.http = aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60))
 
-    async def call(self, method: str, path: str, data: Any = None, **more: Any) -> tuple[int, dict[str, Any]]:
+    @cached_property
+    def http(self) -> aiohttp.ClientSession:
+        """Made in the loop that uses it."""
+        return aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60))
+
+    async def call(self, method: str, path: str | URL, data: Any = None, **more: Any) -> tuple[int, dict[str, Any]]:
         """Status and JSON; every body of an error has string error and code."""
         async with self.http.request(method, path, data=data, **more) as answer:
             body: dict[str, Any] = await answer.json()
@@ -68,6 +77,30 @@ async def alone(idle: Operated, tmp_path: Path) -> AsyncIterator[Gateway]:
     made = Gateway(idle, tmp_path / "gateway.log")
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def between(idle: Operated) -> AsyncIterator[Between]:
+    """A way to the API server that loses things."""
+    idle.bot()
+    made = Between()
+    yield made
+    await made.stop()
+
+
+async def gateway_behind(between: Between, idle: Operated, folder: Path, **settings: str) -> Gateway:
+    """One that has no other way."""
+    kubeconfig = await between.start(folder)
+    return await asyncio.to_thread(Gateway, idle, folder / "gateway.log", KUBECONFIG=str(kubeconfig), **settings)
+
+
+async def until_all_stopped(idle: Operated) -> None:
+    """The one session that was made is told to stop."""
+
+    def stopped() -> bool:
+        return [session["spec"]["stop"] for session in idle.items("botsessions")] == [True]
+
+    await asyncio.to_thread(wait_until, "its stop", stopped, UP_S)
 
 
 async def test_the_guides_start_answers_when_the_bot_is_in_the_room(gateway: Gateway, operated: Operated):
@@ -117,16 +150,27 @@ async def test_one_that_somebody_else_made_a_moment_ago_is_found(alone: Gateway,
         ("POST", "/start", '{"transport": "webrtc"}', 400, "unsupported_transport"),
         ("POST", "/v1/public/nobody/start", "{}", 404, "unknown_bot"),
         ("POST", "/start", '{"dailyRoomProperties": {"exp": 1}}', 400, "refused"),
+        (
+            "POST",
+            "/start",
+            '{"dailyRoomProperties": {"url": "https://x", "tokenSecretRef": {"name": "bot-keys"}}}',
+            400,
+            "bad_request",
+        ),
+        ("POST", "/start", '{"body": ' + '{"a":' * 150 + "1" + "}" * 150 + "}", 400, "bad_json"),
         ("POST", "/start", json.dumps({"body": {"x": "y" * 64 * 1024}}), 413, "body_too_large"),
-        ("POST", "/start", "x" * 100_000, 413, "too_large"),
+        ("POST", "/start", "x" * 300_000, 413, "too_large"),
+        ("POST", URL("/v1/public/..%2Fbots%2Fbot/start", encoded=True), None, 404, "unknown_bot"),
+        ("POST", URL("/v1/public/bot%3Fx=y/start", encoded=True), None, 404, "unknown_bot"),
         ("GET", "/sessions/nobody", None, 404, "not_found"),
+        ("GET", "/sessions/00000000-0000-0000-0000-000000000000", None, 404, "not_found"),
         ("DELETE", "/sessions/nobody", None, 404, "not_found"),
         ("GET", "/nowhere", None, 404, "not_found"),
         ("GET", "/start", None, 405, "method_not_allowed"),
     ],
 )
 async def test_what_cannot_be_is_told_clearly(
-    alone: Gateway, idle: Operated, method: str, path: str, data: str | None, status: int, code: str
+    alone: Gateway, idle: Operated, method: str, path: str | URL, data: str | None, status: int, code: str
 ):
     answered, body = await alone.call(method, path, data)
     assert (answered, body["code"]) == (status, code)
@@ -159,7 +203,7 @@ async def test_one_that_takes_too_long_is_stopped(idle: Operated, tmp_path: Path
     gateway = Gateway(idle, tmp_path / "gateway.log", PIPECAT_GATEWAY_START_TIMEOUT_SECONDS="1")
     status, body = await gateway.call("POST", "/start")
     assert (status, body["code"]) == (504, "timeout")
-    assert [session["spec"]["stop"] for session in idle.items("botsessions")] == [True]
+    await until_all_stopped(idle)
     await gateway.close()
 
 
@@ -168,8 +212,79 @@ async def test_a_caller_who_goes_away_leaves_no_session(alone: Gateway, idle: Op
     await asyncio.to_thread(wait_until, "the session", lambda: idle.items("botsessions"), UP_S)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    stopped = lambda: all(session["spec"]["stop"] for session in idle.items("botsessions"))  # noqa: E731
-    await asyncio.to_thread(wait_until, "its stop", stopped, UP_S)
+    await until_all_stopped(idle)
+    assert 'starts_total{endpoint="/start",outcome="gone"} 1.0' in get(f"{alone.url}/metrics")[1]
+
+
+async def test_a_caller_who_goes_away_while_the_session_is_made_leaves_none(
+    between: Between, idle: Operated, tmp_path: Path
+):
+    gateway = await gateway_behind(between, idle, tmp_path)
+    between.held.clear()
+    asking = asyncio.create_task(gateway.call("POST", "/start"))
+    await asyncio.wait_for(between.created.wait(), UP_S)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    gone = lambda: "POST /start 499 gone" in gateway.child.log()  # noqa: E731
+    await asyncio.to_thread(wait_until, "the gateway to notice", gone, UP_S)
+    between.held.set()
+    await until_all_stopped(idle)
+    await gateway.close()
+
+
+async def test_a_session_whose_making_was_not_answered_is_stopped(between: Between, idle: Operated, tmp_path: Path):
+    gateway = await gateway_behind(between, idle, tmp_path)
+    between.lose = True
+    status, body = await gateway.call("POST", "/start")
+    assert (status, body["code"]) == (503, "unavailable")
+    await until_all_stopped(idle)
+    await gateway.close()
+
+
+async def test_a_gateway_that_cannot_watch_ends(between: Between, idle: Operated, tmp_path: Path):
+    between.garble = True
+    with pytest.raises(AssertionError, match="JSONDecodeError"):
+        await gateway_behind(between, idle, tmp_path)
+
+
+async def test_a_session_that_is_deleted_meanwhile(alone: Gateway, idle: Operated):
+    asking = asyncio.create_task(alone.call("POST", "/start"))
+    await asyncio.to_thread(wait_until, "the session", lambda: idle.items("botsessions"), UP_S)
+    idle.kubectl("delete", "botsessions", "--all")
+    status, body = await asking
+    assert (status, body["code"]) == (502, "deleted")
+
+
+async def test_one_object_that_is_nested_deep_ends_nobody(gateway: Gateway, operated: Operated):
+    """The API server stores what Python by default can't read."""
+    body = '{"a":' + "[" * 9000 + "]" * 9000 + "}"
+    deep = (
+        '{"apiVersion": "pipecat.dev/v1alpha1", "kind": "BotSession", "metadata": {"name": "deep"},'
+        f'"spec": {{"botRef": {{"name": "bot"}}, "body": {body}}}}}'
+    )
+    path = f"/apis/pipecat.dev/v1alpha1/namespaces/{operated.namespace}/botsessions"
+    operated.kubectl("create", "--raw", path, "-f", "-", stdin=deep)
+    status, _ = await gateway.call("POST", "/start_bot")
+    assert status == 200
+
+    def ended() -> bool:
+        # Not as JSON: we are no better at reading it, and nor is the bot.
+        return operated.kubectl("get", "bs", "deep", "-o", "jsonpath={.status.endReason}") == "BotFailed"
+
+    await asyncio.to_thread(wait_until, "the deep one's end", ended, UP_S)
+
+
+async def test_starts_that_take_longer_than_the_drain_are_told(idle: Operated, tmp_path: Path):
+    idle.bot()
+    gateway = Gateway(idle, tmp_path / "gateway.log", PIPECAT_GATEWAY_DRAIN_SECONDS="0.5")
+    asking = asyncio.create_task(gateway.call("POST", "/start"))
+    await asyncio.to_thread(wait_until, "the session", lambda: idle.items("botsessions"), UP_S)
+    os.kill(gateway.child.pid, 15)
+    status, body = await asking
+    assert (status, body["code"]) == (503, "shutting_down")
+    await asyncio.to_thread(wait_until, "its end", lambda: gateway.child.ended() == 0, UP_S)
+    await until_all_stopped(idle)
+    await gateway.close()
 
 
 async def test_starts_in_flight_are_answered_on_sigterm(alone: Gateway, idle: Operated):
@@ -192,21 +307,48 @@ async def test_cors_is_closed_unless_set(idle: Operated, tmp_path: Path, origins
 
 
 @pytest.mark.parametrize(
-    ("settings", "arguments", "says"),
+    ("settings", "says"),
     [
-        ({"PIPECAT_GATEWAY_HOST": "0.0.0.0"}, [], "--insecure"),
-        ({"PIPECAT_GATEWAY_PORT": "x", "PIPECAT_GATEWAY_BOT": ""}, [], "PIPECAT_GATEWAY_BOT"),
-        ({"PIPECAT_GATEWAY_PORT": "x", "PIPECAT_GATEWAY_BOT": ""}, [], "PIPECAT_GATEWAY_PORT"),
+        ({"PIPECAT_GATEWAY_HOST": "0.0.0.0"}, ["--insecure"]),
+        (
+            {"PIPECAT_GATEWAY_PORT": "x", "PIPECAT_GATEWAY_BOT": "", "PIPECAT_GATEWAY_NAMESPACE": "a/b"},
+            ["PIPECAT_GATEWAY_BOT", "PIPECAT_GATEWAY_PORT", "PIPECAT_GATEWAY_NAMESPACE"],
+        ),
+        ({"KUBECONFIG": "/nowhere", "HOME": "/nowhere"}, ["No Kubernetes credentials"]),
     ],
 )
-def test_settings_that_are_wrong(tmp_path: Path, settings: dict[str, str], arguments: list[str], says: str):
-    child = Child([sys.executable, "-m", "pipecat_gateway", *arguments], settings, tmp_path / "log", announces=False)
+def test_settings_that_are_wrong(tmp_path: Path, settings: dict[str, str], says: list[str]):
+    child = Child([sys.executable, "-m", "pipecat_gateway"], settings, tmp_path / "log", announces=False)
     wait_until("its end", lambda: child.ended() is not None, UP_S)
     assert child.ended() == 78
-    assert says in child.log()
+    assert [word for word in says if word not in child.log()] == []
+    assert "Traceback" not in child.log()
+
+
+def test_a_port_that_is_taken(idle: Operated, tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        env = {"KUBECONFIG": str(idle.cluster.kubeconfig), "PIPECAT_GATEWAY_PORT": str(taken.getsockname()[1])}
+        child = Child([sys.executable, "-m", "pipecat_gateway"], env, tmp_path / "log", announces=False)
+        wait_until("its end", lambda: child.ended() is not None, UP_S)
+    assert child.ended() == 78
+    assert "PIPECAT_GATEWAY_PORT: the gateway can't listen there" in child.log()
+    assert "Traceback" not in child.log()
 
 
 async def test_metrics(alone: Gateway):
     await alone.call("POST", "/v1/public/nobody/start")
     text = get(f"{alone.url}/metrics")[1]
     assert 'route="/v1/public/{bot}/start",status="404"} 1.0' in text
+    assert 'starts_total{endpoint="/v1/public/{bot}/start",outcome="unknown_bot"} 1.0' in text
+
+
+async def test_one_line_a_request_whatever_is_asked(alone: Gateway):
+    before = len(alone.child.log().splitlines())
+    for path in ("/a%0AFAKE", "/b%0D%0AFAKE", "/c%1B[2J?token=eyJsecret"):
+        await alone.call("GET", URL(path, encoded=True))
+    lines = alone.child.log().splitlines()[before:]
+    assert [re.sub(r"^.*? GET", "GET", line).rsplit(" ", 2)[0] for line in lines] == [
+        "GET /a%0AFAKE 404 not_found",
+        "GET /b%0D%0AFAKE 404 not_found",
+        "GET /c%1B[2J 404 not_found",
+    ]
