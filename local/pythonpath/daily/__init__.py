@@ -22,7 +22,13 @@ TICK_S = 0.02
 JITTER_S = 0.06
 """Sound that is waited for before it is played on, so that the network may be uneven."""
 RELEASE_S = 2.0
-BACKLOG_S = 1.0
+PAUSE_S = 0.6
+"""A speaker who writes nothing for so long pauses; until then a listener waits for late sound, and hears no gap."""
+UTTERANCE_S = 0.5
+"""A single write as long as this is a whole utterance."""
+PATIENCE_S = 2.0
+"""How long a listener waits for a speaker who neither speaks on nor pauses."""
+BACKLOG_S = 4.0
 """Older sound is dropped: a listener that was held up hears on from now."""
 
 Completion = Callable[..., None] | None
@@ -119,13 +125,25 @@ class CustomAudioSource:
     async def _play(self, frames: bytes, count: int, completion: Completion) -> None:
         now = time.monotonic()
         # A writer that comes a moment late goes on where it ended: no gap is heard.
-        start = self._played_until if now - self._played_until < JITTER_S else now
-        self._played_until = start + count / self.sample_rate
-        if self._client:
-            await self._client.send_sound(self.sample_rate, frames)
+        start = self._played_until if now - self._played_until < PAUSE_S else now
+        duration = count / self.sample_rate
+        self._played_until = start + duration
+        size = int(TICK_S * self.sample_rate) * 2 * self.channels
+        for number, offset in enumerate(range(0, len(frames), size)):
+            await asyncio.sleep(max(0.0, start + number * TICK_S - time.monotonic()))
+            await self._send(frames[offset : offset + size])
         await asyncio.sleep(max(0.0, self._played_until - time.monotonic()))
         if completion:
             completion(count)
+        # Whoever hands over a whole utterance has said it all; one who writes piece by piece may only be late.
+        await asyncio.sleep(0.0 if duration >= UTTERANCE_S else PAUSE_S)
+        if time.monotonic() >= self._played_until + (0.0 if duration >= UTTERANCE_S else PAUSE_S):
+            await self._send(b"")
+
+    async def _send(self, sound: bytes) -> None:
+        """Nothing: the speaker pauses."""
+        if self._client:
+            await self._client.send_sound(self.sample_rate, sound)
 
 
 class CustomAudioTrack:
@@ -162,9 +180,15 @@ class _Renderer:
     interval_s: float
     waiting: bytearray = field(default_factory=bytearray)
     playing: bool = False
+    paused: bool = True
+    heard_at: float = 0.0
     resamplers: dict[int, soxr.ResampleStream] = field(default_factory=dict)
 
     def hear(self, rate: int, sound: bytes) -> None:
+        self.heard_at = time.monotonic()
+        self.paused = not sound
+        if not sound:
+            return
         import numpy as np  # noqa: PLC0415 - 70 ms that a pipeline pays for anyway, after joining
 
         if rate != self.sample_rate:
@@ -178,13 +202,18 @@ class _Renderer:
 
     def tick(self) -> None:
         size = int(self.sample_rate * self.interval_s) * 2
-        if not self.playing and len(self.waiting) >= int(JITTER_S * self.sample_rate) * 2:
-            self.playing = True
+        if not self.playing and (len(self.waiting) >= int(JITTER_S * self.sample_rate) * 2 or self.paused):
+            self.playing = bool(self.waiting)
+        if self.playing and len(self.waiting) < size and not self.paused:
+            if time.monotonic() - self.heard_at < PATIENCE_S:
+                # Late, not silent: the listener's time stands still, as in a file that is still being written.
+                return
+            self.paused = True
         piece = b""
         if self.playing:
             piece = bytes(self.waiting[:size])
             del self.waiting[:size]
-            self.playing = bool(self.waiting) or len(piece) == size
+            self.playing = bool(self.waiting) or not self.paused
         self.callback(self.participant, AudioData(piece.ljust(size, b"\0"), self.sample_rate), self.source)
 
 

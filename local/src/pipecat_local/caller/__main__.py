@@ -25,6 +25,8 @@ def tell(**event: Any) -> None:
 async def run(arguments: argparse.Namespace) -> bool:
     """Whether all went right."""
     call = Call()
+    # Before joining: loading the speech models holds up every thread, and the bot greets at once.
+    caller = Caller(call, arguments.seed)
     error = await call.join(arguments.room_url, os.environ.get("CALLER_TOKEN"))
     if error:
         tell(event="result", ok=False, why=f"could not join: {error}", turns=[])
@@ -34,7 +36,7 @@ async def run(arguments: argparse.Namespace) -> bool:
     ok, why = True, ""
     try:
         if arguments.questions:
-            async for event in Caller(call, arguments.seed).converse(arguments.questions):
+            async for event in caller.converse(arguments.questions):
                 tell(**event)
                 if event["event"] == "turn":
                     turns.append(event)

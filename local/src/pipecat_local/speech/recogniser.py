@@ -26,9 +26,9 @@ MARGIN_S: Final = 0.25
 """Silence kept around the sound: the decoder wants to hear the phrase begin and end."""
 LEFT_OVER_S: Final = 0.2
 """Sound before or after the words that may be theirs still; with more, something else was said too."""
-MAX_DOUBT: Final = 270.0
+MAX_DOUBT: Final = 290.0
 """Of the worst word. Measured (``python -m pipecat_local.speech.measure``): the book's phrases as spoken stay below
-240, most sentences that differ from one in a single unlisted word are above 280."""
+240, most sentences that differ from one in a single unlisted word are above 290."""
 
 _PHONES: Final = "en-us/en-us-phone.lm.bin"
 _FRAMES_PER_S: Final = 100
