@@ -94,19 +94,8 @@ class Cluster:
             self.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
 
     def create_namespace(self, name: str, pool: str | None = None) -> None:
-        """With its default service account. ``pool``: its pods run on the nodes of that pool and no others.
-
-        A node of a pool has the label and the NoSchedule taint ``pipecat.dev/pool=<pool>``: so tests that share
-        one cluster each have nodes of their own, and the pods don't know of it.
-        """
-        annotations = {}
-        if pool:
-            toleration = {"key": POOL, "operator": "Equal", "value": pool, "effect": "NoSchedule"}
-            annotations = {
-                "scheduler.alpha.kubernetes.io/node-selector": f"{POOL}={pool}",
-                "scheduler.alpha.kubernetes.io/defaultTolerations": json.dumps([toleration]),
-            }
-        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": annotations}}
+        """With its default service account; ``pool`` as namespace_manifest says."""
+        made = namespace_manifest(name, pool)
         self.kubectl("create", "--filename", "-", stdin=json.dumps(made))
         self.kubectl("wait", "serviceaccount/default", "--for=create", "--namespace", name, "--timeout=30s")
 
@@ -117,6 +106,22 @@ class Cluster:
         config["users"][0]["user"] = {"token": token}
         config["contexts"][0]["context"]["namespace"] = namespace
         return _private_file(self.folder / f"{namespace}.{name}.kubeconfig", json.dumps(config))
+
+
+def namespace_manifest(name: str, pool: str | None = None) -> dict[str, Any]:
+    """A namespace. ``pool``: its pods run on the nodes of that pool and no others.
+
+    A node of a pool has the label and the NoSchedule taint ``pipecat.dev/pool=<pool>``: so tests that share one
+    cluster each have nodes of their own, and the pods don't know of it.
+    """
+    annotations = {}
+    if pool:
+        toleration = {"key": POOL, "operator": "Equal", "value": pool, "effect": "NoSchedule"}
+        annotations = {
+            "scheduler.alpha.kubernetes.io/node-selector": f"{POOL}={pool}",
+            "scheduler.alpha.kubernetes.io/defaultTolerations": json.dumps([toleration]),
+        }
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": annotations}}
 
 
 class ControlPlane(Cluster):

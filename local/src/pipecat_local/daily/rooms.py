@@ -76,8 +76,8 @@ class Domain:
         self.base_url = base_url
         self.clock = clock
         self._rooms: dict[str, Room] = {}
-        self.made = 0
-        """Rooms ever made."""
+        self.made: list[str] = []
+        """Names of the rooms ever made."""
 
     def make(self, body: dict[str, Any]) -> Room:
         """POST /rooms."""
@@ -91,7 +91,7 @@ class Domain:
         if self.get(name, or_none=True):
             raise Refused(400, "invalid-request-error", f"a room named {name} already exists")
         self._rooms[name] = room = Room(name, privacy, dict(properties), self.clock())
-        self.made += 1
+        self.made.append(name)
         return room
 
     def get(self, name: str, or_none: bool = False) -> Room | None:

@@ -151,7 +151,7 @@ class Server:
         return web.json_response(
             {
                 "rooms": [self._domain.json(room) for room in self._domain.rooms()],
-                "rooms_made": self._domain.made,
+                "rooms_made": len(self._domain.made),
                 "presence": self._calls.presence(),
                 "calls": dict(self._counts),
             }
