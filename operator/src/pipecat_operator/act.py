@@ -26,7 +26,7 @@ from pipecat_operator.kube import (
     Refused,
     Resource,
 )
-from pipecat_operator.observe import Observed, Trouble
+from pipecat_operator.observe import Observed, Trouble, session_of_job
 from pipecat_operator.rooms import RoomDeleter
 from pipecat_operator.tokens import TokenRequest
 
@@ -124,7 +124,8 @@ class Actor:
             self._cache.job_was_deleted(session.metadata.uid)
             return True
         self._cache.apply_job("MODIFIED", job)
-        return False
+        # One that somebody else made under its name is not it.
+        return session_of_job(job) != session.metadata.uid
 
     async def find_cause(self, observed: Observed) -> Trouble | None:
         """The latest warning about the session's Job or pod that tells why its bot does not start."""
