@@ -15,7 +15,23 @@ Schema = dict[str, Any]
 
 CRDS = Path(__file__).parents[2] / "crds"
 
-NUMBERS = (0, -1, 1, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 2**64, -0.0, 0.5, 1e308, -1e308, 5e-324)
+NUMBERS = (
+    0,
+    -1,
+    1,
+    2**31 - 1,
+    2**31,
+    2**53 + 1,
+    2**63 - 1,
+    2**63,
+    -(2**63) - 1,
+    2**64,
+    -0.0,
+    0.5,
+    1e308,
+    -1e308,
+    5e-324,
+)
 TEXTS = (
     "",
     " ",
@@ -160,7 +176,9 @@ def _array(of: Schema) -> st.SearchStrategy[Json]:
 
 def _object(of: Schema) -> st.SearchStrategy[Json]:
     if isinstance(values := of.get("additionalProperties"), dict):
-        return st.dictionaries(st.sampled_from(["cpu", "memory", "example.com/gpu"]) | texts, fitting(values), max_size=3)
+        return st.dictionaries(
+            st.sampled_from(["cpu", "memory", "example.com/gpu"]) | texts, fitting(values), max_size=3
+        )
     properties = {name: fitting(below) for name, below in of.get("properties", {}).items()}
     required = set(of.get("required", ()))
     known = st.fixed_dictionaries(

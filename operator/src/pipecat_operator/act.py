@@ -209,7 +209,8 @@ class Actor:
         except AlreadyExists:
             there = await self._kube.get(resource, namespace, name)
         except Refused as refused:
-            reason = EndReason.INVALID_POD_TEMPLATE if refused.status == 422 else EndReason.POD_REFUSED
+            invalid = refused.status in (400, 422)
+            reason = EndReason.INVALID_POD_TEMPLATE if invalid else EndReason.POD_REFUSED
             raise StartFailed(reason, f"The API server refused the {kind}: {refused.message}") from refused
         owners = there["metadata"].get("ownerReferences") or ()
         if not any(owner.get("controller") and owner["uid"] == session.metadata.uid for owner in owners):

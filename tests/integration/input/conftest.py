@@ -17,12 +17,10 @@ from hypothesis import event
 from pipecat_local.controlplane import Cluster
 from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import wait_until
-from pipecat_operator.conditions import EndReason
+from pipecat_operator.conditions import MESSAGE_MAX, EndReason
 from support.operated import DAILY_KEY, WAIT_S, Child, Operated, get
 from support.raw_api import AGENT, RawApi
 
-MESSAGE_MAX = 1100
-"""Characters of what a session or Bot tells at most: 1,024, and a few words around them."""
 CALLS_MAX = 12
 """Of the operator for one bad object, to Daily or writing to the API server: five and two are a good life's."""
 
@@ -49,12 +47,15 @@ class Ground:
         """Have it gone, finalizers and all."""
         self.api("DELETE", f"{self.root}/{kind}/{name}")
 
-    def settled(self, name: str) -> dict[str, Any]:
-        """The status of that session once it lives, ended, or says what it waits for."""
+    def settled(self, session: dict[str, Any]) -> dict[str, Any]:
+        """The status of that session once it lives, ended, or says that it waits for its Bot."""
+        name = session["metadata"]["name"]
+        bot_is_missing = self.api("GET", f"{self.root}/bots/{session['spec']['botRef']['name']}")[0] == 404
 
         def told() -> dict[str, Any]:
             status = self.status("botsessions", name)
-            return status if status.get("phase") not in (None, "Pending") or status.get("message") else {}
+            waits = bot_is_missing and "is not in namespace" in status.get("message", "")
+            return status if waits or status.get("phase") not in (None, "Pending") else {}
 
         try:
             status = wait_until(f"a word on session {name!r}", told, WAIT_S, 0.01)
@@ -80,7 +81,7 @@ class Ground:
         try:
             with self.bearing():
                 if session is None:
-                    self.settled(name)
+                    self.settled(answer)
                 else:
                     self.bears("botsessions", session)
         finally:

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.hostile import anything, examples, fitting, free_objects, hostile, schema, scalars, spoiled, texts
+from support.hostile import examples, fitting, hostile, schema, spoiled, texts
 
 pytestmark = pytest.mark.usefixtures("beside")
 
-NAMED = {"containers": "bot", "initContainers": "first", "volumes": "tmp", "imagePullSecrets": "pull"}
 ITS_SESSION = {
     "apiVersion": "pipecat.dev/v1alpha1",
     "kind": "BotSession",
@@ -24,43 +23,35 @@ def bot(spec: Any) -> dict[str, Any]:
     return {"apiVersion": "pipecat.dev/v1alpha1", "kind": "Bot", "metadata": {"name": "b"}, "spec": spec}
 
 
-def lists(name: str) -> st.SearchStrategy[Any]:
-    """A list of a pod's spec whose items merge by name."""
-    item = st.fixed_dictionaries(
-        {},
-        optional={
-            "name": st.just(NAMED[name]) | scalars,
-            "image": st.just("x") | scalars,
-            "env": st.lists(st.fixed_dictionaries({}, optional={"name": texts, "value": scalars}), max_size=2) | scalars,
-            "ports": anything,
-            "volumeMounts": anything,
-            "resources": anything,
-        },
-    )
-    return st.lists(item | anything, max_size=3) | anything
-
-
+env = st.lists(st.fixed_dictionaries({"name": texts, "value": st.just("1")}), max_size=2)
+containers = st.fixed_dictionaries(
+    {"name": st.sampled_from(["bot", "beside"])},
+    optional={
+        "image": st.just("x"),
+        "env": env,
+        "ports": st.just([{"containerPort": 8080, "name": "http"}]),
+        "volumeMounts": st.just([{"name": "tmp", "mountPath": "/tmp"}]),
+        "resources": st.just({"limits": {"cpu": 1}}),
+        "securityContext": st.just({"runAsUser": 7}),
+    },
+)
 pod_templates = st.fixed_dictionaries(
     {},
     optional={
-        "metadata": st.fixed_dictionaries(
-            {}, optional={"labels": free_objects | scalars, "annotations": free_objects | scalars, "name": texts}
-        )
-        | scalars,
+        "metadata": st.just({"labels": {"a": "b"}, "annotations": {"c": "d"}}),
         "spec": st.fixed_dictionaries(
             {},
             optional={
-                **{name: lists(name) for name in NAMED},
-                "tolerations": anything,
-                "restartPolicy": st.just("Never") | scalars,
-                "securityContext": anything,
-                "terminationGracePeriodSeconds": scalars,
-                "nodeSelector": free_objects,
-                "serviceAccountName": texts,
-                "hostNetwork": scalars,
+                "containers": st.lists(containers, max_size=2),
+                "initContainers": st.lists(containers, max_size=1),
+                "volumes": st.just([{"name": "tmp", "emptyDir": {}}, {"name": "more", "emptyDir": {}}]),
+                "imagePullSecrets": st.just([{"name": "pull"}]),
+                "tolerations": st.just([{"operator": "Exists"}]),
+                "nodeSelector": st.just({"no": "node"}),
+                "securityContext": st.just({"fsGroup": 1}),
+                "terminationGracePeriodSeconds": st.just(5),
             },
-        )
-        | scalars,
+        ),
     },
 )
 
@@ -78,6 +69,8 @@ def test_a_pod_template(ground, template: Any):
 
 
 @examples(30)
-@given(room=st.dictionaries(st.sampled_from(["geo", "max_participants", "enable_chat", "x"]) | texts, hostile, max_size=3))
+@given(
+    room=st.dictionaries(st.sampled_from(["geo", "max_participants", "enable_chat", "x"]) | texts, hostile, max_size=3)
+)
 def test_a_room(ground, room: Any):
     ground.bears("bots", bot({"image": "x", "room": room}), ITS_SESSION)

@@ -41,4 +41,6 @@ def test_a_spec(ground, spec: Any):
 @examples(30)
 @given(name=st.sampled_from(NAMES), labels=STRINGS, annotations=STRINGS)
 def test_metadata(ground, name: str, labels: Any, annotations: Any):
-    ground.bears("botsessions", session({"botRef": {"name": "good"}}, name=name, labels=labels, annotations=annotations))
+    ground.bears(
+        "botsessions", session({"botRef": {"name": "good"}}, name=name, labels=labels, annotations=annotations)
+    )

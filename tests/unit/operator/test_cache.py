@@ -143,7 +143,9 @@ def test_a_status_that_makes_no_sense_hides_no_session(status: dict[str, Any]):
     assert cache.observed(UID)
 
 
-@pytest.mark.parametrize("status", [{"phase": "Failed", "endReason": "Bored"}, {"phase": "Failed", "endedAt": "0000-01-01T00:00:00Z"}])
+@pytest.mark.parametrize(
+    "status", [{"phase": "Failed", "endReason": "Bored"}, {"phase": "Failed", "endedAt": "0000-01-01T00:00:00Z"}]
+)
 def test_an_end_that_makes_no_sense_still_is_one(cache: Cache, status: dict[str, Any]):
     cache.apply_session("MODIFIED", session(status, version="8"))
     assert cache.observed(UID) is None
