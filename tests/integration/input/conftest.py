@@ -5,19 +5,20 @@ import json
 import re
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from hypothesis import event
+from hypothesis import currently_in_test_context, event
 
 from pipecat_local.controlplane import Cluster
 from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import wait_until
 from pipecat_operator.conditions import MESSAGE_MAX, EndReason
+from pipecat_operator.kube import TOO_LARGE
 from support.operated import DAILY_KEY, WAIT_S, Child, Operated, get
 from support.raw_api import AGENT, RawApi
 
@@ -52,17 +53,12 @@ class Ground:
         name = session["metadata"]["name"]
         bot_is_missing = self.api("GET", f"{self.root}/bots/{session['spec']['botRef']['name']}")[0] == 404
 
-        def told() -> dict[str, Any]:
-            status = self.status("botsessions", name)
+        def told(status: dict[str, Any]) -> bool:
             waits = bot_is_missing and "is not in namespace" in status.get("message", "")
-            return status if waits or status.get("phase") not in (None, "Pending") else {}
+            return waits or status.get("phase") not in (None, "Pending")
 
-        try:
-            status = wait_until(f"a word on session {name!r}", told, WAIT_S, 0.01)
-        except TimeoutError as error:
-            error.add_note(self.operator.log()[-3000:])
-            raise
-        event(f"session: {status['phase']} {status.get('endReason', '')}")
+        status = self.until(name, told)
+        _note(f"session: {status['phase']} {status.get('endReason', '')}")
         if status["phase"] in ("Succeeded", "Failed"):
             assert EndReason(status["endReason"]).phase == status["phase"]
             assert status["message"]
@@ -72,9 +68,10 @@ class Ground:
     def bears(self, kind: str, body: Any, session: Any = None) -> None:
         """That object is refused with a message; or it is made, and it (or a session of it) lives or ends well told."""
         code, answer = self.create(kind, body)
-        event(f"{kind}: {code}")
+        _note(f"{kind}: {code}")
         if code >= 400:
-            assert code < 500, answer
+            # etcd, and the way to it, refuse by a 500 what is too large for them.
+            assert code < 500 or any(words in answer["message"] for words in TOO_LARGE), answer
             assert answer["message"]
             return
         name = answer["metadata"]["name"]
@@ -86,6 +83,49 @@ class Ground:
                     self.bears("botsessions", session)
         finally:
             self.remove(kind, name)
+
+    @contextmanager
+    def living(self) -> Iterator[dict[str, Any]]:
+        """A session of the good Bot that runs; what is done to it, or beside it, the operator bears."""
+        manifest = {
+            "apiVersion": "pipecat.dev/v1alpha1",
+            "kind": "BotSession",
+            "metadata": {"generateName": "living-"},
+            "spec": {"botRef": {"name": "good"}},
+        }
+        name = self.create("botsessions", manifest)[1]["metadata"]["name"]
+        try:
+            with self.bearing():
+                self.until(name, lambda status: status.get("phase") == "Running")
+                yield self.api("GET", f"{self.root}/botsessions/{name}")[1]
+        finally:
+            self.remove("botsessions", name)
+
+    def until(self, name: str, what: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """The status of that session, once ``what`` holds of it."""
+
+        def told() -> dict[str, Any]:
+            status = self.status("botsessions", name)
+            return status if what(status) else {}
+
+        try:
+            return wait_until(f"session {name!r}", told, WAIT_S, 0.01)
+        except TimeoutError as error:
+            error.add_note(json.dumps(self.status("botsessions", name))[:3000])
+            error.add_note(self.operator.log()[-3000:])
+            raise
+
+    def stop_and_end(self, session: dict[str, Any]) -> None:
+        """Ask it to end; it does, whatever else was done to it, and says why."""
+        name = session["metadata"]["name"]
+        self.api("PATCH", f"{self.root}/botsessions/{name}", {"spec": {"stop": True}}, "application/merge-patch+json")
+        self.until(name, lambda status: status.get("phase") in ("Succeeded", "Failed"))
+
+    def stays_as_it_is(self, session: dict[str, Any]) -> None:
+        """Nothing was written to that session, once the operator has seen what happened before this call."""
+        with self.living():
+            """Its pod came by the same watch as whatever came before."""
+        assert self.api("GET", f"{self.root}/botsessions/{session['metadata']['name']}")[1] == session
 
     @contextmanager
     def bearing(self) -> Iterator[None]:
@@ -118,6 +158,12 @@ class Ground:
         self.operated.session(name, bot="good")
         self.operated.until_phase("Running", name=name)
         return self.operated.get("botsession", name)
+
+
+def _note(what: str) -> None:
+    """For --hypothesis-show-statistics: how many were refused, and how sessions ended."""
+    if currently_in_test_context():
+        event(what)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.hostile import STRINGS, TEXTS, examples, fitting, mostly, schema, spoiled
@@ -40,6 +40,7 @@ def test_a_spec(ground, spec: Any):
 
 @examples(30)
 @given(name=st.sampled_from(NAMES), labels=STRINGS, annotations=STRINGS)
+@example("s", {}, {"kopf.zalando.org/last-handled-configuration": "no JSON"})
 def test_metadata(ground, name: str, labels: Any, annotations: Any):
     ground.bears(
         "botsessions", session({"botRef": {"name": "good"}}, name=name, labels=labels, annotations=annotations)
