@@ -26,7 +26,7 @@ from pipecat_operator.kube import (
     Refused,
     Resource,
 )
-from pipecat_operator.observe import Observed, Trouble
+from pipecat_operator.observe import Observed, Trouble, session_of_job
 from pipecat_operator.rooms import RoomDeleter
 from pipecat_operator.tokens import TokenRequest
 
@@ -124,7 +124,8 @@ class Actor:
             self._cache.job_was_deleted(session.metadata.uid)
             return True
         self._cache.apply_job("MODIFIED", job)
-        return False
+        # One that somebody else made under its name is not it.
+        return session_of_job(job) != session.metadata.uid
 
     async def find_cause(self, observed: Observed) -> Trouble | None:
         """The latest warning about the session's Job or pod that tells why its bot does not start."""
@@ -208,7 +209,8 @@ class Actor:
         except AlreadyExists:
             there = await self._kube.get(resource, namespace, name)
         except Refused as refused:
-            reason = EndReason.INVALID_POD_TEMPLATE if refused.status == 422 else EndReason.POD_REFUSED
+            invalid = refused.status in (400, 422)
+            reason = EndReason.INVALID_POD_TEMPLATE if invalid else EndReason.POD_REFUSED
             raise StartFailed(reason, f"The API server refused the {kind}: {refused.message}") from refused
         owners = there["metadata"].get("ownerReferences") or ()
         if not any(owner.get("controller") and owner["uid"] == session.metadata.uid for owner in owners):

@@ -5,20 +5,35 @@ Unknown fields are ignored: a newer object doesn't break an older operator.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from pipecat_operator.conditions import ConditionType, EndReason, Phase
 
 Json = dict[str, Any]
+Seconds = Annotated[int, Field(ge=0, le=604_800)]
+"""Within the widest bounds of the schema, so that every sum of them with a time is one."""
 
 
 class Model(BaseModel):
     """camelCase outside, snake_case inside."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class Status(Model):
+    """What stands in a status, by whomever: a field that makes no sense is as good as none."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _bear(cls, said: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(said)
+        except ValidationError as error:
+            senseless = {problem["loc"][:1] for problem in error.errors(include_input=False, include_url=False)}
+            return handler({name: value for name, value in said.items() if (name,) not in senseless})
 
 
 class Metadata(Model):
@@ -46,27 +61,27 @@ class Condition(Model):
 class SessionLimits(Model):
     """How long a session's parts may take, in seconds. None: ask the Bot, then the built-in limits."""
 
-    start_timeout_seconds: int | None = None
-    max_duration_seconds: int | None = None
-    join_timeout_seconds: int | None = None
-    idle_timeout_seconds: int | None = None
-    termination_grace_period_seconds: int | None = None
-    ttl_seconds_after_finished: int | None = None
+    start_timeout_seconds: Seconds | None = None
+    max_duration_seconds: Seconds | None = None
+    join_timeout_seconds: Seconds | None = None
+    idle_timeout_seconds: Seconds | None = None
+    termination_grace_period_seconds: Seconds | None = None
+    ttl_seconds_after_finished: Seconds | None = None
 
 
 class Limits(Model):
     """Limits resolved, in seconds; the defaults here are the built-in ones."""
 
-    start_timeout_seconds: int = 180
+    start_timeout_seconds: Seconds = 180
     """From creation to the bot in the room, everything included."""
-    max_duration_seconds: int = 3600
+    max_duration_seconds: Seconds = 3600
     """From joining."""
-    join_timeout_seconds: int = 60
+    join_timeout_seconds: Seconds = 60
     """Bot in the room, nobody came."""
-    idle_timeout_seconds: int = 120
+    idle_timeout_seconds: Seconds = 120
     """Nobody said anything."""
-    termination_grace_period_seconds: int = 30
-    ttl_seconds_after_finished: int = 600
+    termination_grace_period_seconds: Seconds = 30
+    ttl_seconds_after_finished: Seconds = 600
 
 
 class ImagePullSecret(Model):
@@ -97,7 +112,7 @@ class BotSpec(Model):
     pod_template: Json = Field(default_factory=dict)
 
 
-class BotStatus(Model):
+class BotStatus(Status):
     """What the operator says of a Bot."""
 
     live_sessions: int | None = None
@@ -166,7 +181,7 @@ class RoomStatus(Model):
     expires_at: datetime | None = None
 
 
-class BotSessionStatus(Model):
+class BotSessionStatus(Status):
     """Where a session stands."""
 
     phase: Phase | None = None

@@ -9,6 +9,7 @@ from loguru import logger
 
 from pipecat_operator.api import Bot, Condition
 from pipecat_operator.cache import Cache
+from pipecat_operator.conditions import brief
 from pipecat_operator.job import template_problem
 from pipecat_operator.kube import BOTS, ApiError, Kube, Object
 
@@ -48,7 +49,7 @@ def _ready(bot: Bot, now: datetime) -> Condition:
         type=READY,
         status=state,
         reason="InvalidPodTemplate" if problem else "Accepted",
-        message=problem or "",
+        message=brief(problem or ""),
         observed_generation=bot.metadata.generation,
         last_transition_time=before.last_transition_time if before and before.status == state else now,
     )

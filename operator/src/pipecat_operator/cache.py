@@ -7,17 +7,28 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from pipecat_operator import names
 from pipecat_operator.api import Bot, BotSession, resolve_limits
 from pipecat_operator.conditions import Phase
 from pipecat_operator.kube import Object
-from pipecat_operator.observe import JobView, Observed, PodView, Trouble, job_view, pod_view
+from pipecat_operator.observe import (
+    JobView,
+    Observed,
+    PodView,
+    Trouble,
+    job_view,
+    pod_view,
+    session_of_job,
+    session_of_pod,
+)
 
 FRESH = timedelta(seconds=2)
 """A session first seen so soon after its creation was new: creationTimestamp has whole seconds only."""
 
 BotKey = tuple[str, str]
 """Namespace and name."""
+
+Place = tuple[str, str]
+"""Namespace and UID of a session. Who may write in one namespace must not speak of another's sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +56,8 @@ class Cache:
         self._sessions: dict[str, BotSession] = {}
         self._seen_at: dict[str, datetime] = {}
         self._finished: dict[str, Finished] = {}
-        self._jobs: dict[str, JobView] = {}
-        self._pods: dict[str, PodView] = {}
+        self._jobs: dict[Place, JobView] = {}
+        self._pods: dict[Place, PodView] = {}
         self._bots: dict[BotKey, Bot] = {}
         self._by_bot: defaultdict[BotKey, set[str]] = defaultdict(set)
         self._start_troubles: dict[str, Trouble] = {}
@@ -59,7 +70,7 @@ class Cache:
         if session is None:
             return None
         bot = self._bots.get(_bot_key(session))
-        job = self._jobs.get(uid)
+        job = self._jobs.get(_place(session))
         limits = job.limits if job and job.limits else resolve_limits(session, bot)
         return Observed(
             session=session,
@@ -67,7 +78,7 @@ class Cache:
             seen_at=self._seen_at[uid],
             bot=bot,
             job=job,
-            pod=self._pods.get(uid),
+            pod=self._pods.get(_place(session)),
             start_trouble=self._start_troubles.get(uid),
         )
 
@@ -133,30 +144,30 @@ class Cache:
 
     def apply_job(self, kind: str, body: Object) -> None:
         """A Job of ours was added, modified or deleted."""
-        uid = _session_of(body)
+        uid = session_of_job(body)
         if uid is None or uid in self._finished:
             return
-        view = job_view(body)
+        place, view = (body["metadata"]["namespace"], uid), job_view(body)
         if kind == "DELETED":
-            if uid not in self._sessions:
-                self._jobs.pop(uid, None)
+            if not self._lives(place):
+                self._jobs.pop(place, None)
                 return
             view = replace(view, gone=True)
-        self._jobs[uid] = view
+        self._jobs[place] = view
         self._changed(uid)
 
     def apply_pod(self, kind: str, body: Object) -> None:
         """A Pod of ours was added, modified or deleted."""
-        uid = _session_of(body)
+        uid = session_of_pod(body)
         if uid is None or uid in self._finished:
             return
-        view = pod_view(body)
+        place, view = (body["metadata"]["namespace"], uid), pod_view(body)
         if kind == "DELETED":
-            if uid not in self._sessions:
-                self._pods.pop(uid, None)
+            if not self._lives(place):
+                self._pods.pop(place, None)
                 return
             view = replace(view, gone=True)
-        self._pods[uid] = view
+        self._pods[place] = view
         self._changed(uid)
 
     def replace_sessions(self, namespace: str | None, bodies: Iterable[Object]) -> None:
@@ -180,26 +191,27 @@ class Cache:
 
     def replace_jobs(self, namespace: str | None, bodies: Iterable[Object]) -> None:
         """Every Job of ours."""
-        there = {_session_of(body) for body in bodies}
-        for uid in self._elsewhere(self._jobs, namespace, there):
-            self._jobs[uid] = replace(self._jobs[uid], gone=True)
-            self._changed(uid)
+        there = {(body["metadata"]["namespace"], session_of_job(body)) for body in bodies}
+        for place in self._elsewhere(self._jobs, namespace, there):
+            self._jobs[place] = replace(self._jobs[place], gone=True)
+            self._changed(place[1])
         for body in bodies:
             self.apply_job("MODIFIED", body)
 
     def replace_pods(self, namespace: str | None, bodies: Iterable[Object]) -> None:
         """Every Pod of ours."""
-        there = {_session_of(body) for body in bodies}
-        for uid in self._elsewhere(self._pods, namespace, there):
-            self._pods[uid] = replace(self._pods[uid], gone=True)
-            self._changed(uid)
+        there = {(body["metadata"]["namespace"], session_of_pod(body)) for body in bodies}
+        for place in self._elsewhere(self._pods, namespace, there):
+            self._pods[place] = replace(self._pods[place], gone=True)
+            self._changed(place[1])
         for body in bodies:
             self.apply_pod("MODIFIED", body)
 
     def job_was_deleted(self, uid: str) -> None:
         """We deleted it ourselves, or the API server says it isn't there."""
-        if job := self._jobs.get(uid):
-            self._jobs[uid] = replace(job, gone=True)
+        session = self._sessions.get(uid)
+        if session and (job := self._jobs.get(_place(session))):
+            self._jobs[_place(session)] = replace(job, gone=True)
 
     def start_failed(self, uid: str, trouble: Trouble | None) -> None:
         """Why the last try to start failed; None: it did not."""
@@ -218,27 +230,32 @@ class Cache:
         self._changed(uid)
 
     def _elsewhere(
-        self, views: Mapping[str, JobView | PodView], namespace: str | None, there: set[str | None]
-    ) -> list[str]:
+        self, views: Mapping[Place, JobView | PodView], namespace: str | None, there: set[tuple[str, str | None]]
+    ) -> list[Place]:
         """Live sessions of that namespace whose object is not there."""
         return [
-            uid
-            for uid, view in views.items()
-            if uid not in there
-            and not view.gone
-            and (session := self._sessions.get(uid))
-            and namespace in (None, session.metadata.namespace)
+            place
+            for place, view in views.items()
+            if place not in there and not view.gone and namespace in (None, place[0]) and self._lives(place)
         ]
+
+    def _lives(self, place: Place) -> bool:
+        session = self._sessions.get(place[1])
+        return session is not None and session.metadata.namespace == place[0]
 
     def _first_seen(self, session: BotSession) -> datetime:
         now, created = self._clock(), session.metadata.creation_timestamp
         return now if now - created < FRESH else created
 
     def _finish(self, uid: str, session: BotSession) -> None:
-        job = self._jobs.get(uid)
+        job = self._jobs.get(_place(session))
         limits = job.limits if job and job.limits else resolve_limits(session, self._bots.get(_bot_key(session)))
-        ended = session.status.ended_at or self._clock()
+        # Whoever wrote the status: nobody ended in the future.
+        ended = min(session.status.ended_at or self._clock(), self._clock())
         self._drop(uid)
+        # They may be older than what was known of the session.
+        self._jobs.pop(_place(session), None)
+        self._pods.pop(_place(session), None)
         self._finished[uid] = Finished(
             session.metadata.namespace,
             session.metadata.name,
@@ -251,7 +268,9 @@ class Cache:
             self._by_bot[_bot_key(session)].discard(uid)
             if not self._by_bot[_bot_key(session)]:
                 del self._by_bot[_bot_key(session)]
-        for kept in (self._seen_at, self._finished, self._jobs, self._pods, self._start_troubles):
+            self._jobs.pop(_place(session), None)
+            self._pods.pop(_place(session), None)
+        for kept in (self._seen_at, self._finished, self._start_troubles):
             kept.pop(uid, None)
 
 
@@ -259,9 +278,8 @@ def _bot_key(session: BotSession) -> BotKey:
     return session.metadata.namespace, session.spec.bot_ref.name
 
 
-def _session_of(body: Object) -> str | None:
-    label: str | None = (body["metadata"].get("labels") or {}).get(names.LABEL_SESSION)
-    return label
+def _place(session: BotSession) -> Place:
+    return session.metadata.namespace, session.metadata.uid
 
 
 def _version(session: BotSession) -> int:

@@ -113,7 +113,7 @@ def _host_says(message: str) -> Conclusion | None:
     try:
         said = json.loads(message)
         reason = EndReason(said["reason"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return Conclusion(reason, _tail(str(said.get("message", "")))) if reason in REPORTED_BY_BOT else None
 

@@ -3,6 +3,14 @@
 from enum import StrEnum
 from typing import Final
 
+MESSAGE_MAX: Final = 2048
+"""Characters of any message; what the API server refuses it may quote whole."""
+
+
+def brief(message: str) -> str:
+    """The message, or its beginning."""
+    return message if len(message) <= MESSAGE_MAX else message[: MESSAGE_MAX - 3] + "..."
+
 
 class Phase(StrEnum):
     """Where a session stands. No phase yet means Pending."""

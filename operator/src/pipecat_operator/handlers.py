@@ -9,6 +9,24 @@ from pipecat_operator.cache import Cache
 from pipecat_operator.kube import login
 
 
+class NoDiffs(kopf.DiffBaseStorage):
+    """No handler of ours is told what changed.
+
+    kopf works it out all the same: by a copy of the whole object, which ends at a deep one, and by an annotation of
+    its own, which anybody may have written.
+    """
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing of an object is compared."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing was kept."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+
 def registry(cache: Cache) -> kopf.OperatorRegistry:
     """The handlers. Errors in ``on.event`` handlers are logged and never retried, so nothing else is done there."""
     handlers = kopf.OperatorRegistry()
@@ -33,6 +51,7 @@ def settings() -> kopf.OperatorSettings:
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.scanning.disabled = True
+    chosen.persistence.diffbase_storage = NoDiffs()
     chosen.queueing.idle_timeout = 0.2
     chosen.watching.server_timeout = 600
     chosen.watching.connect_timeout = 5

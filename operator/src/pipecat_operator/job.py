@@ -242,6 +242,8 @@ def _checked(template: Mapping[str, Any]) -> Mapping[str, Any]:
     for part in ("metadata", "spec"):
         if not isinstance(template.get(part, {}), Mapping):
             raise InvalidPodTemplate(f"podTemplate.{part} must be an object.")
+    if not isinstance(template.get("metadata", {}).get("labels", {}), Mapping):
+        raise InvalidPodTemplate("podTemplate.metadata.labels must be an object.")
     if template.get("spec", {}).get("restartPolicy", "Never") != "Never":
         raise InvalidPodTemplate("podTemplate.spec.restartPolicy must stay Never: a session runs once.")
     return template

@@ -10,7 +10,7 @@ Errors::
      +-- AlreadyExists       409 on create
      +-- Conflict            409, 412 or a failed JSON Patch test: the object is not what we thought
      +-- Expired             410: the watch or list must begin again
-     +-- Refused             400, 403, 405, 413, 415, 422: asking again changes nothing
+     +-- Refused             400, 403, 405, 413, 415, 422, 500 of too large an object: asking again changes nothing
      +-- Unavailable         401, 408, 429, 5xx, no answer: asking again later may help
 """
 
@@ -39,7 +39,8 @@ DEEPEST_JSON: Final = 10_000
 CREDENTIALS_MAX_AGE_S: Final = 60.0
 """Projected service-account tokens change on disk about every hour."""
 
-JSON_PATCH_TEST_FAILED: Final = "testing value"
+TOO_LARGE: Final = ("request is too large", "message larger than max")
+"""What etcd, and the API server's way to it, say with a 500 of an object that can't be stored."""
 
 
 class ApiError(Exception):
@@ -328,8 +329,11 @@ def error_of(method: str, code: int, status: Object, retry_after: float | None =
         kind = NotFound
     elif code == 409 and method == "POST" and reason == "AlreadyExists":
         kind = AlreadyExists
-    elif code in (409, 412) or (code == 422 and JSON_PATCH_TEST_FAILED in message):
+    elif code in (409, 412) or (code == 422 and method == "PATCH" and not (status.get("details") or {}).get("causes")):
+        # A JSON Patch whose test failed is refused without a cause; what breaks the schema has one.
         kind = Conflict
+    elif code == 500 and any(words in message for words in TOO_LARGE):
+        kind = Refused
     elif code == 410:
         kind = Expired
     elif code in (401, 408, 429) or code >= 500 or code == 0:

@@ -1,10 +1,11 @@
 """What is known of one session: a frozen snapshot, read from API objects. Pure."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+from pydantic import ValidationError
 
 from pipecat_operator import names
 from pipecat_operator.api import Bot, BotSession, Limits
@@ -14,6 +15,8 @@ from pipecat_operator.kube import Object
 _PULL_FAILURES = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
+_YEARS: Final = range(1970, 9000)
+"""A time outside of them was set by nobody's clock, and can't be reckoned with."""
 _CONFIG_FAILURES = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 
 
@@ -103,15 +106,35 @@ class Observed:
     cause_looked_for: bool = False
 
 
+def session_of_job(job: Object) -> str | None:
+    """The UID of the session whose Job that is; None: it has our labels, but isn't ours."""
+    metadata = job["metadata"]
+    uid: str | None = (metadata.get("labels") or {}).get(names.LABEL_SESSION)
+    ours = uid and metadata["name"] == names.job_name(uid) and _controller(metadata).get("uid") == uid
+    return uid if ours else None
+
+
+def session_of_pod(pod: Object) -> str | None:
+    """The UID of the session whose Job made that pod; None: it has our labels, but isn't ours."""
+    metadata = pod["metadata"]
+    uid: str | None = (metadata.get("labels") or {}).get(names.LABEL_SESSION)
+    owner = _controller(metadata)
+    ours = uid and (owner.get("kind"), owner.get("name")) == ("Job", names.job_name(uid))
+    return uid if ours else None
+
+
+def _controller(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((owner for owner in metadata.get("ownerReferences") or () if owner.get("controller")), {})
+
+
 def job_view(job: Object) -> JobView:
     """The few fields that decisions read."""
     metadata = job["metadata"]
-    recorded = (metadata.get("annotations") or {}).get(names.ANNOTATION_LIMITS)
     return JobView(
         name=metadata["name"],
         uid=metadata["uid"],
         created_at=datetime.fromisoformat(metadata["creationTimestamp"]),
-        limits=Limits.model_validate(json.loads(recorded)) if recorded else None,
+        limits=_limits((metadata.get("annotations") or {}).get(names.ANNOTATION_LIMITS)),
         conditions=_true_conditions(job),
     )
 
@@ -170,5 +193,17 @@ def _view(condition: Mapping[str, Any]) -> ConditionView:
     return ConditionView(condition.get("reason") or "", condition.get("message") or "")
 
 
+def _limits(recorded: str | None) -> Limits | None:
+    """None: nothing that anybody could read."""
+    try:
+        return Limits.model_validate_json(recorded) if recorded else None
+    except ValidationError:
+        return None
+
+
 def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    try:
+        at = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return at if at and at.year in _YEARS else None

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pipecat_operator.api import BotSession, BotSessionStatus, Condition, RoomStatus
 from pipecat_operator.conclude import Conclusion
-from pipecat_operator.conditions import ConditionType, Phase
+from pipecat_operator.conditions import ConditionType, Phase, brief
 from pipecat_operator.names import job_name, secret_name
 from pipecat_operator.observe import PodView, Trouble
 
@@ -18,7 +18,7 @@ def waiting(
         now,
         {condition: (False, trouble, message)},
         phase=session.status.phase or Phase.PENDING,
-        message=message,
+        message=brief(message),
     )
 
 
@@ -33,6 +33,7 @@ def starting(session: BotSession, room: RoomStatus, now: datetime) -> BotSession
             ConditionType.BOT_READY: (False, "Starting", "The bot is on its way into the room."),
         },
         phase=Phase.STARTING,
+        end_reason=None,
         message=None,
         room=room,
         credentials_secret_name=secret_name(session.metadata.uid),
@@ -47,7 +48,7 @@ def troubled(session: BotSession, trouble: Trouble, now: datetime) -> BotSession
         session,
         now,
         {ConditionType.BOT_READY: (False, trouble.reason, trouble.message)},
-        message=trouble.message,
+        message=brief(trouble.message),
     )
 
 
@@ -66,7 +67,7 @@ def running(session: BotSession, pod: PodView, now: datetime) -> BotSessionStatu
 
 def ending(session: BotSession, why: Conclusion, now: datetime) -> BotSessionStatus:
     """The operator, or a deadline, is about to end the bot."""
-    return _with(session, now, {}, phase=Phase.ENDING, end_reason=why.reason, message=why.message)
+    return _with(session, now, {}, phase=Phase.ENDING, end_reason=why.reason, message=brief(why.message))
 
 
 def finished(session: BotSession, why: Conclusion, pod: PodView | None, now: datetime) -> BotSessionStatus:
@@ -80,7 +81,7 @@ def finished(session: BotSession, why: Conclusion, pod: PodView | None, now: dat
         conditions,
         phase=why.reason.phase,
         end_reason=why.reason,
-        message=why.message,
+        message=brief(why.message),
         pod_name=session.status.pod_name or (pod.name if pod else None),
         ended_at=why.at or now,
     )
@@ -108,7 +109,7 @@ def _with(
             type=kind,
             status=status,
             reason=reason,
-            message=message,
+            message=brief(message),
             last_transition_time=since,
             observed_generation=generation,
         )

@@ -107,6 +107,8 @@ def test_an_environment_variable_is_replaced_whole():
     [
         ({"status": {}}, "may have metadata and spec"),
         ({"spec": []}, "podTemplate.spec must be an object"),
+        ({"metadata": {"labels": None}}, "podTemplate.metadata.labels must be an object"),
+        ({"metadata": {"labels": "a=b"}}, "podTemplate.metadata.labels must be an object"),
         ({"spec": {"restartPolicy": "Always"}}, "restartPolicy must stay Never"),
         ({"spec": {"containers": {}}}, "containers must be a list"),
         ({"spec": {"containers": [{"image": "x"}]}}, "every item of containers needs its name"),

@@ -1,0 +1,22 @@
+"""What the API server's refusals mean."""
+
+import pytest
+
+from pipecat_operator.kube import ApiError, Conflict, Refused, Unavailable, error_of
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "said", "means"),
+    [
+        ("PATCH", 422, {"reason": "Invalid", "message": "the server rejected our request", "details": {}}, Conflict),
+        ("PATCH", 422, {"reason": "Invalid", "details": {"name": "s", "causes": [{"field": "status.phase"}]}}, Refused),
+        ("POST", 422, {"reason": "Invalid", "details": {}}, Refused),
+        ("POST", 500, {"message": "etcdserver: request is too large"}, Refused),
+        ("PATCH", 500, {"message": "desc = trying to send message larger than max (3000423 vs. 2097152)"}, Refused),
+        ("POST", 500, {"message": "etcdserver: leader changed"}, Unavailable),
+    ],
+    ids=["test-of-a-patch", "schema", "invalid", "too-large-for-etcd", "too-large-on-the-way", "later"],
+)
+def test_an_answer(method: str, code: int, said: dict, means: type[ApiError]):
+    """As Kubernetes 1.37 words them: tried."""
+    assert type(error_of(method, code, said)) is means
