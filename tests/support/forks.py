@@ -25,12 +25,17 @@ class Operator:
 
     def log(self) -> str:
         """What it has logged."""
-        return self.log_file.read_text(errors="replace")
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     @property
     def ended(self) -> bool:
         """Whether the process is over."""
         return bool(select.select([self._descriptor], [], [], 0)[0])
+
+    @property
+    def frozen(self) -> bool:
+        """Stopped by SIGSTOP."""
+        return not self.ended and "\nState:\tT" in Path(f"/proc/{self.pid}/status").read_text()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it, unless it has ended."""
@@ -71,10 +76,9 @@ class Zygote:
             self._process.stdin.close()
         await self._process.wait()
 
-    async def fork(self, env: dict[str, str], log: Path) -> Operator:
-        """One more operator."""
-        wanted: dict[str, Any] = {"env": env, "log": str(log)}
-        log.touch()
+    async def fork(self, env: dict[str, str], log: Path, freeze_before: tuple[str, str] | None = None) -> Operator:
+        """One more operator. ``freeze_before``: method and part of the path of the call before which it freezes."""
+        wanted: dict[str, Any] = {"env": env, "log": str(log), "freeze_before": freeze_before}
         async with self._turn:
             assert self._process.stdin
             assert self._process.stdout

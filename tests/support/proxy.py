@@ -93,7 +93,9 @@ class Ledger:
 
     def note(self, side: Side, request: web.Request) -> Call:
         """Count the call."""
-        call = Call(next(self._numbers), side, request.method, request.path, "watch" in request.query, datetime.now(UTC))
+        call = Call(
+            next(self._numbers), side, request.method, request.path, "watch" in request.query, datetime.now(UTC)
+        )
         self.calls.append(call)
         return call
 
@@ -167,9 +169,7 @@ class Proxy:
             _cut(request)
             return web.Response(status=502)
 
-    async def _relay(
-        self, request: web.Request, answer: aiohttp.ClientResponse, call: Call
-    ) -> web.StreamResponse:
+    async def _relay(self, request: web.Request, answer: aiohttp.ClientResponse, call: Call) -> web.StreamResponse:
         headers = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP_BY_HOP}
         if not call.watch:
             return web.Response(status=answer.status, headers=headers, body=await answer.read())

@@ -48,9 +48,7 @@ USER_LEFT: Final = {"reason": "UserLeft", "message": "The user left the call."}
 class World:
     """One test's share of the cluster."""
 
-    def __init__(
-        self, kube: Kube, namespace: str, domain: Domain, seen: History, zygote: Zygote, folder: Path
-    ) -> None:
+    def __init__(self, kube: Kube, namespace: str, domain: Domain, seen: History, zygote: Zygote, folder: Path) -> None:
         self.kube = kube
         """The test's own way to the API server, past every proxy."""
         self.namespace = namespace
@@ -70,9 +68,7 @@ class World:
 
     async def stop(self, name: str = "s") -> None:
         """As the user does it."""
-        await self.kube.json_patch(
-            SESSIONS, self.namespace, name, [{"op": "add", "path": "/spec/stop", "value": True}]
-        )
+        await self.kube.json_patch(SESSIONS, self.namespace, name, [{"op": "add", "path": "/spec/stop", "value": True}])
 
     async def hang_up(self, uid: str, code: int = 0, said: dict[str, str] | None = None) -> None:
         """Have the session's bot end by itself."""
@@ -83,6 +79,10 @@ class World:
             for key, value in annotations.items()
         ]
         await self.kube.json_patch(PODS, self.namespace, pod["metadata"]["name"], patch)
+
+    async def delete_session(self, name: str = "s") -> None:
+        """As the user does it."""
+        await self.delete(SESSIONS, name)
 
     async def delete(self, resource: Resource, name: str) -> None:
         """As kubectl delete; gone already is as good."""
@@ -204,7 +204,11 @@ class Instance:
         calls = "\n".join(f"{call.at:%H:%M:%S.%f} {call.label(self._world.namespace)}" for call in self.ledger.calls)
         return f"{calls}\n{self.log()}"
 
-    async def start(self) -> Operator:
+    async def is_frozen(self) -> bool:
+        """Whether the last one is."""
+        return self.operator.frozen
+
+    async def start(self, freeze_before: tuple[str, str] | None = None) -> Operator:
         """One more process; the last one has ended."""
         namespace = self._world.namespace
         stem = self._world.folder / f"{namespace}-{id(self)}"
@@ -221,7 +225,7 @@ class Instance:
             "PIPECAT_OPERATOR_HTTP_PORT": "0",
             **self._settings,
         }
-        operator = await self._world.zygote.fork(env, stem.with_suffix(f".{len(self.operators)}.log"))
+        operator = await self._world.zygote.fork(env, stem.with_suffix(f".{len(self.operators)}.log"), freeze_before)
         self.operators.append(operator)
         return operator
 

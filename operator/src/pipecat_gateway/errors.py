@@ -4,7 +4,7 @@ import json
 
 from aiohttp import web
 
-from pipecat_operator.kube import AlreadyExists, ApiError, Conflict, NotFound, Refused
+from pipecat_operator.kube import AlreadyExists, ApiError, Conflict, NotFound, OtherObject, Refused
 
 
 class Problem(Exception):
@@ -36,6 +36,6 @@ def from_api(error: ApiError, what: str) -> Problem:
         return Problem(403, "forbidden", error.message)
     if isinstance(error, Refused):
         return Problem(400, "refused", error.message)
-    if isinstance(error, AlreadyExists | Conflict):
+    if isinstance(error, AlreadyExists | Conflict | OtherObject):
         return Problem(409, "conflict", error.message)
     return Problem(503, "unavailable", "The Kubernetes API gave no answer; try again.")

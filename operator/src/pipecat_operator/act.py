@@ -94,7 +94,7 @@ class Actor:
         """Put the status, if the session still is the one we mean.
 
         Raises:
-            NotFound, Conflict: it is gone.
+            NotFound, OtherObject: it is gone.
         """
         value = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
         patch: list[Object] = [

@@ -66,7 +66,7 @@ def limiters(settings: Settings) -> tuple[SlidingWindows, SlidingWindows]:
 
 
 class Daily:
-    """A client of one Daily domain. ``guard`` is called before every write, as Kube's is."""
+    """A client of one Daily domain. ``guard`` is called before every request, as Kube's is."""
 
     def __init__(
         self,
@@ -140,8 +140,7 @@ class Daily:
         params: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         await self._calls.wait()
-        if method != "GET":
-            self._guard()
+        self._guard()
         headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"}
         began = time.monotonic()
         outcome = "no_answer"

@@ -53,6 +53,11 @@ def settings() -> kopf.OperatorSettings:
     chosen.scanning.disabled = True
     chosen.persistence.diffbase_storage = NoDiffs()
     chosen.queueing.idle_timeout = 0.2
+    # The default gives up after 84 s, with up to 21 s between two tries.
+    chosen.networking.error_backoffs = (0.2, 0.5, 1, 2, *(3,) * 20)
+    # A list that is not answered; the default of 300 s would leave us blind for as long.
+    chosen.networking.request_timeout = 30
+    chosen.networking.connect_timeout = 5
     chosen.watching.server_timeout = 600
     chosen.watching.connect_timeout = 5
     chosen.watching.inactivity_timeout = 70

@@ -8,7 +8,8 @@ Errors::
     ApiError                 anything the API server or the network refused
      +-- NotFound            404
      +-- AlreadyExists       409 on create
-     +-- Conflict            409, 412 or a failed JSON Patch test: the object is not what we thought
+     +-- Conflict            409, 412: somebody changed it meanwhile; asking again may help
+     +-- OtherObject         a JSON Patch test failed: the object of that name is not the one we mean
      +-- Expired             410: the watch or list must begin again
      +-- Refused             400, 403, 405, 413, 415, 422, 500 of too large an object: asking again changes nothing
      +-- Unavailable         401, 408, 429, 5xx, no answer: asking again later may help
@@ -66,7 +67,11 @@ class AlreadyExists(ApiError):
 
 
 class Conflict(ApiError):
-    """The object is not, or no longer, the one we meant."""
+    """Somebody changed it meanwhile."""
+
+
+class OtherObject(ApiError):
+    """The object of that name is not, or no longer, the one we mean."""
 
 
 class Expired(ApiError):
@@ -161,7 +166,7 @@ def _decoded(data: str | bytes | None) -> str | None:
 class Kube:
     """A client of one API server.
 
-    ``guard`` is called before every write; the leader's Lease raises from it once leadership may be lost.
+    ``guard`` is called before every request; the leader's Lease raises from it once leadership may be lost.
     """
 
     def __init__(
@@ -210,8 +215,7 @@ class Kube:
         params: dict[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Object:
-        if method != "GET":
-            self.guard()
+        self.guard()
         headers = {**self._headers(), "Content-Type": content_type}
         try:
             async with self._http.request(
@@ -221,7 +225,7 @@ class Kube:
                     raise await _error(method, response)
                 answer: Object = await response.json()
                 return answer
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable(0, type(error).__name__, f"no answer to {method} {path}: {error}") from error
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
@@ -235,7 +239,7 @@ class Kube:
     async def json_patch(
         self, resource: Resource, namespace: str, name: str, patch: list[Object], sub: str | None = None
     ) -> Object:
-        """Apply a JSON Patch (RFC 6902); a failed ``test`` raises Conflict."""
+        """Apply a JSON Patch (RFC 6902); a failed ``test`` raises OtherObject."""
         path = resource.path(namespace, name, sub)
         return await self._call("PATCH", path, patch, content_type="application/json-patch+json")
 
@@ -253,9 +257,19 @@ class Kube:
             body["gracePeriodSeconds"] = grace_s
         try:
             await self._call("DELETE", resource.path(namespace, name), body)
-        except (NotFound, Conflict):
-            # Conflict: another object has the name now; ours is gone.
+        except NotFound:
             return
+        except Conflict:
+            # Another object has the name now, or ours was only changed just then.
+            if await self._is_there(resource, namespace, name, uid):
+                raise
+
+    async def _is_there(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
+        try:
+            there = await self.get(resource, namespace, name)
+        except NotFound:
+            return False
+        return bool(there["metadata"]["uid"] == uid)
 
     async def list(
         self, resource: Resource, namespace: str | None, params: dict[str, str] | None = None, page: int = 500
@@ -285,6 +299,7 @@ class Kube:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=inactivity_s)
         query = {**params, "watch": "true", "allowWatchBookmarks": "true"}
         path = resource.path(namespace)
+        self.guard()
         try:
             async with self._http.get(
                 path.lstrip("/"), params=query, headers=self._headers(), timeout=timeout
@@ -297,7 +312,7 @@ class Kube:
                     for line in lines:
                         if line:
                             yield _event(json.loads(line))
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable(0, type(error).__name__, f"the watch of {path} broke: {error}") from error
 
 
@@ -329,9 +344,11 @@ def error_of(method: str, code: int, status: Object, retry_after: float | None =
         kind = NotFound
     elif code == 409 and method == "POST" and reason == "AlreadyExists":
         kind = AlreadyExists
-    elif code in (409, 412) or (code == 422 and method == "PATCH" and not (status.get("details") or {}).get("causes")):
-        # A JSON Patch whose test failed is refused without a cause; what breaks the schema has one.
+    elif code in (409, 412):
         kind = Conflict
+    elif code == 422 and method == "PATCH" and not (status.get("details") or {}).get("causes"):
+        # A JSON Patch whose test failed is refused without a cause; what breaks the schema has one.
+        kind = OtherObject
     elif code == 500 and any(words in message for words in TOO_LARGE):
         kind = Refused
     elif code == 410:

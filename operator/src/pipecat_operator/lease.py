@@ -14,11 +14,12 @@ from typing import Final
 
 from loguru import logger
 
-from pipecat_operator.kube import LEASES, AlreadyExists, ApiError, Conflict, Kube, NotFound, Object
+from pipecat_operator.kube import LEASES, ApiError, Kube, NotFound, Object
 
 LEASE_S: Final = 15
 RENEW_DEADLINE_S: Final = 10.0
 RETRY_S: Final = 2.0
+OVERDUE: Final = f"the Lease was not renewed within {RENEW_DEADLINE_S:.0f} s"
 
 Clock = Callable[[], float]
 
@@ -44,21 +45,28 @@ class Lease:
         self._clock = clock
         self._renewed_at: float | None = None
         self._seen: tuple[str, str, int] | None = None
-        self._seen_at = 0.0
+        self._seen_at = clock()
+        self._lasts_s = float(LEASE_S)
+
+    @property
+    def overdue(self) -> bool:
+        """It was ours, and the last renewal is older than the renew deadline: another may lead by now."""
+        return self._renewed_at is not None and self._clock() - self._renewed_at > RENEW_DEADLINE_S
 
     def check(self) -> None:
-        """Called before every write.
+        """Called before every request of a leader.
 
         Raises:
-            LeadershipLost: the last renewal is older than the renew deadline, so another may lead by now.
+            LeadershipLost: it is overdue, or not ours.
         """
-        if self._renewed_at is None or self._clock() - self._renewed_at > RENEW_DEADLINE_S:
-            raise LeadershipLost(f"the Lease was not renewed within {RENEW_DEADLINE_S:.0f} s")
+        if self._renewed_at is None or self.overdue:
+            raise LeadershipLost(OVERDUE)
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
-        while not await self._try_once():  # noqa: ASYNC110 - the event is in another process
-            await asyncio.sleep(RETRY_S)
+        while not await self._try_once():
+            runs_out = self._runs_out_in()
+            await asyncio.sleep(runs_out if 0 < runs_out < RETRY_S else RETRY_S)
         logger.info("Leading as {}", self._identity)
 
     async def hold(self) -> None:
@@ -69,6 +77,7 @@ class Lease:
         """
         while True:
             await asyncio.sleep(RETRY_S)
+            self.check()
             renewed = False
             # An answer later than this may come after another's takeover.
             with contextlib.suppress(TimeoutError):
@@ -79,9 +88,10 @@ class Lease:
 
     async def release(self) -> None:
         """Hand over at once: let the next one take the Lease without waiting for its end."""
-        if self._renewed_at is None:
-            return
+        ours = self._renewed_at is not None and not self.overdue
         self._renewed_at = None
+        if not ours:
+            return
         try:
             lease = await self._kube.get(LEASES, self._namespace, self._name)
             if lease["spec"].get("holderIdentity") == self._identity:
@@ -91,7 +101,7 @@ class Lease:
             logger.warning("The Lease was not released, it will run out by itself: {}", error)
 
     async def _try_once(self) -> bool:
-        """Take or renew; False when it is somebody else's or the API server gave no answer."""
+        """Take or renew; False when it is somebody else's, or that could not be told or written now."""
         # The age counts from before the call: the answer may take long.
         asked_at = self._clock()
         try:
@@ -102,6 +112,7 @@ class Lease:
         if taken:
             self._renewed_at = asked_at
         elif self._renewed_at is not None:
+            self._renewed_at = None
             raise LeadershipLost("another holds the Lease")
         return taken
 
@@ -115,19 +126,13 @@ class Lease:
                 "metadata": {"name": self._name, "namespace": self._namespace},
                 "spec": self._spec({}),
             }
-            try:
-                await self._kube.create(LEASES, self._namespace, body)
-            except AlreadyExists:
-                return False
+            await self._kube.create(LEASES, self._namespace, body)
             return True
         spec = lease.get("spec") or {}
         if not self._may_take(spec):
             return False
         lease["spec"] = self._spec(spec)
-        try:
-            await self._kube.replace(LEASES, self._namespace, self._name, lease)
-        except Conflict:
-            return False
+        await self._kube.replace(LEASES, self._namespace, self._name, lease)
         return True
 
     def _may_take(self, spec: Object) -> bool:
@@ -138,7 +143,12 @@ class Lease:
         seen = (holder, str(spec.get("renewTime")), int(spec.get("leaseTransitions") or 0))
         if seen != self._seen:
             self._seen, self._seen_at = seen, self._clock()
-        return self._clock() - self._seen_at > (spec.get("leaseDurationSeconds") or LEASE_S)
+            self._lasts_s = float(spec.get("leaseDurationSeconds") or LEASE_S)
+        return self._runs_out_in() <= 0
+
+    def _runs_out_in(self) -> float:
+        """Seconds until a Lease that somebody else holds, and no longer renews, may be taken."""
+        return self._seen_at + self._lasts_s - self._clock()
 
     def _spec(self, before: Object) -> Object:
         held = before.get("holderIdentity") == self._identity

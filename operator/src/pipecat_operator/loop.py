@@ -14,11 +14,11 @@ Work = Callable[[str], Awaitable[float | None]]
 
 
 class Retry(Exception):
-    """Raised by the work: try this key again later, at the earliest after ``after`` seconds."""
+    """Raised by the work: try this key again later, at the earliest after ``retry_after`` seconds."""
 
-    def __init__(self, cause: str, after: float | None = None) -> None:
+    def __init__(self, cause: str, retry_after: float | None = None) -> None:
         super().__init__(cause)
-        self.after = after
+        self.retry_after = retry_after
 
 
 def backoff(failures: int, after: float | None, spread: float) -> float:
@@ -87,7 +87,8 @@ class KeyedQueue:
         except Exception as error:
             self._failures[key] = failures = self._failures.get(key, 0) + 1
             self._on_failure(key, error)
-            after = error.after if isinstance(error, Retry) else None
+            # What was refused with a Retry-After has it, whichever call it was.
+            after: float | None = getattr(error, "retry_after", None)
             self.wake(key, backoff(failures, after, random.random()))  # noqa: S311
         else:
             self._failures.pop(key, None)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import kopf
@@ -22,13 +23,14 @@ from pipecat_operator.cache import Cache
 from pipecat_operator.daily import Daily
 from pipecat_operator.installation import installation_id
 from pipecat_operator.kube import JOBS, PODS, ApiError, Kube, bear_deep_json
-from pipecat_operator.lease import LeadershipLost, Lease
+from pipecat_operator.lease import OVERDUE, LeadershipLost, Lease
 from pipecat_operator.loop import KeyedQueue
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.reconcile import Reconciler
 from pipecat_operator.rooms import RoomDeleter
 from pipecat_operator.settings import Settings, SettingsError, load
 from pipecat_operator.sweep import SessionLister, resync, sweep
+from pipecat_operator.turns import AskingSelector, event_loop
 from pipecat_operator.watch import Reflector
 
 EX_CONFIG = 78
@@ -50,8 +52,8 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-async def run(settings: Settings) -> int:
-    """Until SIGTERM (answers 0) or until leadership is lost (answers 1)."""
+async def run(settings: Settings, turns: AskingSelector) -> int:
+    """Until SIGTERM (answers 0) or until leadership is lost or something unforeseen happens (answers 1)."""
     code = 0
     metrics, readiness, stop = Metrics(), Readiness(), asyncio.Event()
     _stop_on_signals(stop)
@@ -60,6 +62,7 @@ async def run(settings: Settings) -> int:
     unguarded = Kube()
     namespace = settings.namespace or unguarded.default_namespace or "default"
     lease = Lease(unguarded, namespace, names.LEASE, f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}")
+    turns.ask = partial(_end_former_leader, lease)
     try:
         readiness.missing = None
         leading = await _unless_stopped(lease.acquire(), stop)
@@ -68,11 +71,21 @@ async def run(settings: Settings) -> int:
     except* LeadershipLost as lost:
         logger.error("Leadership lost, ending at once: {}", lost.exceptions[0])
         code = 1
+    except* Exception as failed:
+        logger.opt(exception=failed).error("Ending, another takes over: {}", failed.exceptions[0])
+        code = 1
     finally:
         await lease.release()
         await unguarded.close()
         await listening.cleanup()
     return code
+
+
+def _end_former_leader(lease: Lease) -> None:
+    """Not by an exception: nothing of a former leader may go on, not even its cleaning up."""
+    if lease.overdue:
+        logger.error("Leadership lost, ending at once: {}", OVERDUE)
+        os._exit(1)
 
 
 async def _with_clients(
@@ -202,7 +215,9 @@ def main() -> None:
         sys.exit(EX_CONFIG)
     logs.configure(settings.log_level, settings.log_format)
     bear_deep_json()
-    code = asyncio.run(run(settings))
+    turns = AskingSelector()
+    with asyncio.Runner(loop_factory=partial(event_loop, turns)) as runner:
+        code = runner.run(run(settings, turns))
     logger.complete()
     # Not sys.exit: nothing of a former leader may linger.
     os._exit(code)

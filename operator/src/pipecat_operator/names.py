@@ -1,5 +1,6 @@
 """Every name the operator gives or reads: API group, labels, annotations, and names made from a UID."""
 
+import re
 from typing import Final
 
 GROUP: Final = "pipecat.dev"
@@ -31,6 +32,8 @@ SECRET_BODY: Final = "body"
 LEASE: Final = "pipecat-operator"
 INSTALLATION_CONFIGMAP: Final = "pipecat-operator"
 
+_UID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 
 def job_name(uid: str) -> str:
     """The session's Job."""
@@ -50,4 +53,6 @@ def room_name(installation: str, uid: str) -> str:
 def room_owner(installation: str, room: str) -> str | None:
     """The UID in a room's name, or None when another installation (or a person) made the room."""
     prefix = f"{installation}-"
-    return room.removeprefix(prefix) if room.startswith(prefix) else None
+    uid = room.removeprefix(prefix)
+    # One installation's id may begin with another's: what follows must be a UID and no more.
+    return uid if room.startswith(prefix) and _UID.fullmatch(uid) else None

@@ -14,7 +14,7 @@ from pipecat_operator.conclude import Conclusion
 from pipecat_operator.conditions import EndReason, Phase
 from pipecat_operator.daily import DailyError
 from pipecat_operator.decide import Look, Plan, decide
-from pipecat_operator.kube import Conflict, NotFound
+from pipecat_operator.kube import NotFound, OtherObject
 from pipecat_operator.loop import Retry
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.observe import Observed, Trouble
@@ -47,7 +47,7 @@ class Reconciler:
             return None
         try:
             wake_at = await self._step(observed)
-        except (NotFound, Conflict):
+        except (NotFound, OtherObject):
             # Gone, or another one has its name now. Its room may be younger than what the watch told of its end.
             self._actor.delete_room(observed.session)
             self._cache.drop(uid)

@@ -66,12 +66,9 @@ async def test_a_crash_at_every_call(worlds, cluster: Cluster, life: str, carrie
         led.append(await lead(worlds, cluster, LIVES[life], lambda _, said, label=label: said == label, carried_out))
     never = {label for label in whole - {one.crashed_at for one in led} if not label.startswith(("GET", "WATCH"))}
     assert not never, "writes that no crash met"
-    print(len(led), sorted(str(one.crashed_at) for one in led), len(whole))
 
 
-async def lead(
-    worlds, cluster: Cluster, life: Life, crash: Callable[[Call, str], bool], carried_out: bool
-) -> Led:
+async def lead(worlds, cluster: Cluster, life: Life, crash: Callable[[Call, str], bool], carried_out: bool) -> Led:
     """One session's whole life, and one crash where ``crash`` says; everything that must hold is checked."""
     async with worlds() as world, Instance(world, cluster) as instance:
         crashed: list[str] = []
@@ -90,7 +87,8 @@ async def lead(
                 await world.seen.until("Running", lambda: world.seen.status(uid).get("phase") == "Running")
                 await life.end(world, uid)
                 await world.seen.until("nothing to be left", lambda: not world.seen.left())
-                if crashed and world.rooms():
+                await world.seen.until("no room, or a crash", lambda: crashed or not world.rooms())
+                if world.rooms():
                     # Maybe an orphan, which the sweep finds: ten minutes later, or at the next start after them.
                     world.age_rooms()
                     instance.operator.kill()
@@ -100,8 +98,10 @@ async def lead(
             raise
         made = (world.seen.made(JOBS, uid), world.seen.made(SECRETS, uid), world.rooms_made(uid))
         assert made == (1, 1, 1), (crashed, instance.story())
-        assert world.seen.status(uid).get("endReason") == life.reason or life.reason is None, (crashed, instance.story())
+        assert world.seen.status(uid).get("endReason") == life.reason or life.reason is None, (
+            crashed,
+            instance.story(),
+        )
         return Led(
             crashed[0] if crashed else None, frozenset(call.label(world.namespace) for call in instance.ledger.calls)
         )
-

@@ -7,7 +7,6 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from pipecat_local.processes import wait_until
 from pipecat_operator.conditions import MESSAGE_MAX, EndReason
 from pipecat_operator.kube import TOO_LARGE
 from support.operated import DAILY_KEY, WAIT_S, Child, Operated, get
-from support.raw_api import AGENT, RawApi
+from support.raw_api import RawApi
 
 CALLS_MAX = 12
 """Of the operator for one bad object, to Daily or writing to the API server: five and two are a good life's."""

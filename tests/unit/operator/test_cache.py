@@ -9,7 +9,6 @@ import pytest
 from pipecat_operator import names
 from pipecat_operator.api import Limits
 from pipecat_operator.cache import Cache
-from pipecat_operator.conditions import Phase
 from support.objects import NOW, UID
 
 OTHER = "11111111-7a8e-4f0e-9d39-4b6f5a1f0c11"
@@ -61,7 +60,9 @@ def test_what_is_ours_is_seen(cache: Cache):
     cache.apply_job("ADDED", job())
     cache.apply_pod("ADDED", pod())
     seen = cache.observed(UID)
-    assert seen and seen.job and seen.pod
+    assert seen
+    assert seen.job
+    assert seen.pod
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,8 @@ def test_what_is_ours_is_seen(cache: Cache):
 def test_a_job_of_somebody_else(cache: Cache, metadata: dict[str, Any], kind: str):
     cache.apply_job(kind, job(**metadata))
     seen = cache.observed(UID)
-    assert seen and seen.job is None
+    assert seen
+    assert seen.job is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,8 @@ def test_a_job_of_somebody_else(cache: Cache, metadata: dict[str, Any], kind: st
 def test_a_pod_of_somebody_else(cache: Cache, metadata: dict[str, Any], kind: str):
     cache.apply_pod(kind, pod(**metadata))
     seen = cache.observed(UID)
-    assert seen and seen.pod is None
+    assert seen
+    assert seen.pod is None
 
 
 def test_it_comes_before_its_session_and_still_is_somebody_elses():
@@ -100,7 +103,9 @@ def test_it_comes_before_its_session_and_still_is_somebody_elses():
     cache.replace_pods(None, [pod(), pod(namespace="elsewhere", uid="other")])
     cache.apply_session(None, session())
     seen = cache.observed(UID)
-    assert seen and seen.job and seen.pod
+    assert seen
+    assert seen.job
+    assert seen.pod
     assert seen.pod.uid == "pod"
 
 
@@ -122,7 +127,8 @@ def test_it_comes_before_its_session_and_still_is_somebody_elses():
 def test_limits_that_nobody_can_read_are_resolved_anew(cache: Cache, said: str):
     cache.apply_job("ADDED", job(annotations={names.ANNOTATION_LIMITS: said}))
     seen = cache.observed(UID)
-    assert seen and seen.job
+    assert seen
+    assert seen.job
     assert seen.limits == Limits()
 
 
@@ -156,7 +162,8 @@ def test_an_end_that_makes_no_sense_still_is_one(cache: Cache, status: dict[str,
 def test_nobody_ended_in_the_future(cache: Cache, ended_at: str):
     cache.apply_session("MODIFIED", session({"phase": "Failed", "endedAt": ended_at}, version="8"))
     finished = cache.finished(UID)
-    assert finished and finished.expires_at == NOW + timedelta(seconds=600)
+    assert finished
+    assert finished.expires_at == NOW + timedelta(seconds=600)
 
 
 def test_a_bot_whose_status_makes_no_sense_still_is_one(cache: Cache):
@@ -164,4 +171,5 @@ def test_a_bot_whose_status_makes_no_sense_still_is_one(cache: Cache):
     metadata = {"name": "bot", "namespace": "ns", "uid": "b", "creationTimestamp": CREATED}
     cache.apply_bot("ADDED", {"metadata": metadata, "spec": {"image": "x"}, "status": {"conditions": [condition]}})
     seen = cache.observed(UID)
-    assert seen and seen.bot
+    assert seen
+    assert seen.bot

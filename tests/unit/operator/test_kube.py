@@ -2,13 +2,13 @@
 
 import pytest
 
-from pipecat_operator.kube import ApiError, Conflict, Refused, Unavailable, error_of
+from pipecat_operator.kube import ApiError, OtherObject, Refused, Unavailable, error_of
 
 
 @pytest.mark.parametrize(
     ("method", "code", "said", "means"),
     [
-        ("PATCH", 422, {"reason": "Invalid", "message": "the server rejected our request", "details": {}}, Conflict),
+        ("PATCH", 422, {"reason": "Invalid", "message": "the server rejected our request", "details": {}}, OtherObject),
         ("PATCH", 422, {"reason": "Invalid", "details": {"name": "s", "causes": [{"field": "status.phase"}]}}, Refused),
         ("POST", 422, {"reason": "Invalid", "details": {}}, Refused),
         ("POST", 500, {"message": "etcdserver: request is too large"}, Refused),

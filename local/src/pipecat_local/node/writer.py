@@ -10,7 +10,7 @@ from loguru import logger
 
 from pipecat_local.node import status
 from pipecat_local.node.status import Known
-from pipecat_operator.kube import PODS, ApiError, Conflict, Kube, NotFound, Object, Refused, Unavailable
+from pipecat_operator.kube import PODS, ApiError, Conflict, Kube, NotFound, Object, OtherObject, Refused, Unavailable
 
 BACKOFF_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
@@ -106,7 +106,7 @@ class Writer:
         ]
         try:
             self.seen(await self._kube.json_patch(PODS, self._namespace, self._name, patch, sub="status"))
-        except Conflict:
+        except (Conflict, OtherObject):
             fresh = await self._kube.get(PODS, self._namespace, self._name)
             if fresh["metadata"]["uid"] != self._uid:
                 self.removed.set()
