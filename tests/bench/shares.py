@@ -1,7 +1,8 @@
 """Whose the CPU is: py-spy samples the operator, and each sample is given to the code that asked for the work.
 
 That is the innermost frame of pipecat_operator, kopf or aiohttp: what they call (pydantic, json, asyncio, loguru) is
-theirs. Samples of none of them are the event loop's: selecting, reading and writing sockets, TLS.
+theirs. Samples of none of them are the event loop's: reading and writing sockets, TLS. Those in select() are left out:
+on a busy machine the operator waits there for a processor, and looks as if it ran.
 """
 
 import asyncio
@@ -49,6 +50,8 @@ class Shares:
         return self.counts[owner] / max(1, self.counts.total())
 
     def _count(self, frames: list[str], count: int) -> None:
+        if frames[-1].startswith("select "):
+            return
         for frame in reversed(frames):
             if _LOOP in frame and "_run_once" in frame:
                 break
