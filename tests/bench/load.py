@@ -100,7 +100,7 @@ class Pods:
         """Follow them."""
         pods = cls()
         selected = "status.phase=Running"
-        reflector = Reflector(api, PODS, [namespace], lambda *_: None, pods._told, field_selector=selected)
+        reflector = Reflector(api, PODS, [namespace], pods._told, lambda *_: None, field_selector=selected)
         following = asyncio.create_task(reflector.run())
         try:
             await reflector.synced.wait()
