@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup lock lint demo up call down test check
+.PHONY: setup lock lint demo up call down test bench check
 
 # The virtual environment: pinned by hash, then our own three distributions on top of it.
 setup: $(VENV)/.ready
@@ -37,6 +37,13 @@ test: check setup
 	@$(BIN)/python -m pipecat_local.assets
 	$(BIN)/pytest -n auto --ignore tests/e2e
 	$(BIN)/pytest tests/e2e
+
+# What a session costs, beside floors measured in the same run (docs/scale.md). SCENARIOS="life limits" and SIZE=0.05
+# make it short.
+SIZE := 1
+bench: check setup
+	@$(BIN)/python -m pipecat_local.assets
+	PYTHONPATH=tests $(BIN)/python -m bench $(SCENARIOS) --size $(SIZE)
 
 lock: $(VENV)/.ready
 	for f in bootstrap dev; do \

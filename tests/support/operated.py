@@ -79,7 +79,7 @@ class Operated:
         self.cluster = cluster
         self.namespace = namespace
         self.daily = daily
-        self._folder = folder
+        self.folder = folder
         self._operators: list[Child] = []
         self.metrics_url = ""
 
@@ -98,7 +98,7 @@ class Operated:
             "PIPECAT_OPERATOR_LOG_LEVEL": "DEBUG",
             **settings,
         }
-        log = self._folder / f"operator-{len(self._operators)}.log"
+        log = self.folder / f"operator-{len(self._operators)}.log"
         child = Child([sys.executable, "-m", "pipecat_operator"], env, log, announces=False)
         self._operators.append(child)
         if wait:

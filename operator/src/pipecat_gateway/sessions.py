@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from loguru import logger
@@ -47,7 +47,7 @@ class Sessions:
         self._known: dict[str, BotSession] = {}
         self._waiting: defaultdict[str, set[Waiter]] = defaultdict(set)
         self._closing = False
-        self._reflector = Reflector(kube, SESSIONS, (namespace,), self._replace, self._apply)
+        self._reflector = Reflector(kube, SESSIONS, (namespace,), self._apply, self._retain)
 
     @property
     def synced(self) -> bool:
@@ -155,12 +155,9 @@ class Sessions:
             raise Problem(502, "no_token", "The session's Secret holds no token for the user.")
         return base64.b64decode(token).decode()
 
-    def _replace(self, _: str | None, items: list[Object]) -> None:
-        there = {item["metadata"]["uid"] for item in items}
-        for uid in [uid for uid in self._known if uid not in there]:
+    def _retain(self, _: str | None, uids: Set[str]) -> None:
+        for uid in self._known.keys() - uids:
             self._forget(uid)
-        for item in items:
-            self._apply("MODIFIED", item)
 
     def _apply(self, kind: str, item: Object) -> None:
         uid = item["metadata"]["uid"]

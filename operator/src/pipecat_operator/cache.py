@@ -1,9 +1,10 @@
 """What the watches told, by session: all the state the operator holds, and it can be listed again."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -30,6 +31,8 @@ BotKey = tuple[str, str]
 Place = tuple[str, str]
 """Namespace and UID of a session. Who may write in one namespace must not speak of another's sessions."""
 
+View = TypeVar("View", JobView, PodView)
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -37,6 +40,7 @@ class Finished:
 
     namespace: str
     name: str
+    version: int
     expires_at: datetime
 
 
@@ -99,8 +103,8 @@ class Cache:
         return tuple(self._bots.items())
 
     def uids(self) -> tuple[str, ...]:
-        """Every session, live or finished."""
-        return (*self._sessions, *self._finished)
+        """Every live session."""
+        return tuple(self._sessions)
 
     # What the watches, and our own writes, tell
 
@@ -110,14 +114,13 @@ class Cache:
         if kind == "DELETED":
             self.drop(uid)
             return
+        if self._version(uid) >= int(body["metadata"]["resourceVersion"]):
+            # Our own write, or a list, told as much already.
+            return
         try:
             session = BotSession.model_validate(body)
         except ValidationError:
             # Older than the schema that refuses it: there is nothing to run, and nothing was made for it.
-            return
-        before = self._sessions.get(uid)
-        if before and _version(before) > _version(session):
-            # Our own write told more already.
             return
         if session.status.phase and session.status.phase.finished:
             self._finish(uid, session)
@@ -153,8 +156,9 @@ class Cache:
                 self._jobs.pop(place, None)
                 return
             view = replace(view, gone=True)
-        self._jobs[place] = view
-        self._changed(uid)
+        if view != self._jobs.get(place):
+            self._jobs[place] = view
+            self._changed(uid)
 
     def apply_pod(self, kind: str, body: Object) -> None:
         """A Pod of ours was added, modified or deleted."""
@@ -167,45 +171,34 @@ class Cache:
                 self._pods.pop(place, None)
                 return
             view = replace(view, gone=True)
-        self._pods[place] = view
-        self._changed(uid)
+        if view != self._pods.get(place):
+            self._pods[place] = view
+            self._changed(uid)
 
-    def replace_sessions(self, namespace: str | None, bodies: Iterable[Object]) -> None:
-        """Every BotSession there is; what isn't named was deleted while nobody watched."""
-        there = {body["metadata"]["uid"] for body in bodies}
-        known = [(uid, s.metadata.namespace) for uid, s in self._sessions.items()]
-        known += [(uid, f.namespace) for uid, f in self._finished.items()]
-        for uid, at in known:
-            if uid not in there and namespace in (None, at):
+    def retain_sessions(self, namespace: str | None, uids: Set[str], version: int) -> None:
+        """What a list didn't name was deleted while nobody watched.
+
+        ``version``: the list's own. What is known from later may have been made since.
+        """
+        known = [(uid, s.metadata.namespace, _version(s)) for uid, s in self._sessions.items()]
+        known += [(uid, f.namespace, f.version) for uid, f in self._finished.items()]
+        for uid, at, seen in known:
+            if uid not in uids and namespace in (None, at) and seen <= version:
                 self.drop(uid)
-        for body in bodies:
-            self.apply_session(None, body)
 
-    def replace_bots(self, namespace: str | None, bodies: Iterable[Object]) -> None:
-        """Every Bot there is."""
-        there = {(body["metadata"]["namespace"], body["metadata"]["name"]) for body in bodies}
-        for key in [key for key in self._bots if key not in there and namespace in (None, key[0])]:
-            del self._bots[key]
-        for body in bodies:
-            self.apply_bot(None, body)
+    def retain_bots(self, namespace: str | None, uids: Set[str], version: int) -> None:
+        """As for sessions."""
+        for key, bot in tuple(self._bots.items()):
+            if bot.metadata.uid not in uids and namespace in (None, key[0]) and _version(bot) <= version:
+                del self._bots[key]
 
-    def replace_jobs(self, namespace: str | None, bodies: Iterable[Object]) -> None:
-        """Every Job of ours."""
-        there = {(body["metadata"]["namespace"], session_of_job(body)) for body in bodies}
-        for place in self._elsewhere(self._jobs, namespace, there):
-            self._jobs[place] = replace(self._jobs[place], gone=True)
-            self._changed(place[1])
-        for body in bodies:
-            self.apply_job("MODIFIED", body)
+    def retain_jobs(self, namespace: str | None, uids: Set[str]) -> None:
+        """What a list of our Jobs didn't name was deleted while nobody watched."""
+        self._retain(self._jobs, namespace, uids)
 
-    def replace_pods(self, namespace: str | None, bodies: Iterable[Object]) -> None:
-        """Every Pod of ours."""
-        there = {(body["metadata"]["namespace"], session_of_pod(body)) for body in bodies}
-        for place in self._elsewhere(self._pods, namespace, there):
-            self._pods[place] = replace(self._pods[place], gone=True)
-            self._changed(place[1])
-        for body in bodies:
-            self.apply_pod("MODIFIED", body)
+    def retain_pods(self, namespace: str | None, uids: Set[str]) -> None:
+        """As for Jobs."""
+        self._retain(self._pods, namespace, uids)
 
     def job_was_deleted(self, uid: str) -> None:
         """We deleted it ourselves, or the API server says it isn't there."""
@@ -229,15 +222,22 @@ class Cache:
         # For the queue to give up its wake-up.
         self._changed(uid)
 
-    def _elsewhere(
-        self, views: Mapping[Place, JobView | PodView], namespace: str | None, there: set[tuple[str, str | None]]
-    ) -> list[Place]:
-        """Live sessions of that namespace whose object is not there."""
-        return [
-            place
-            for place, view in views.items()
-            if place not in there and not view.gone and namespace in (None, place[0]) and self._lives(place)
-        ]
+    def _retain(self, views: MutableMapping[Place, View], namespace: str | None, uids: Set[str]) -> None:
+        for place, view in tuple(views.items()):
+            if view.uid in uids or view.gone or namespace not in (None, place[0]):
+                continue
+            if self._lives(place):
+                views[place] = replace(view, gone=True)
+                self._changed(place[1])
+            else:
+                del views[place]
+
+    def _version(self, uid: str) -> int:
+        """Of what is known of that session; 0: nothing."""
+        if session := self._sessions.get(uid):
+            return _version(session)
+        finished = self._finished.get(uid)
+        return finished.version if finished else 0
 
     def _lives(self, place: Place) -> bool:
         session = self._sessions.get(place[1])
@@ -259,6 +259,7 @@ class Cache:
         self._finished[uid] = Finished(
             session.metadata.namespace,
             session.metadata.name,
+            _version(session),
             ended + timedelta(seconds=limits.ttl_seconds_after_finished),
         )
 
@@ -282,6 +283,6 @@ def _place(session: BotSession) -> Place:
     return session.metadata.namespace, session.metadata.uid
 
 
-def _version(session: BotSession) -> int:
+def _version(thing: BotSession | Bot) -> int:
     """Comparable since Kubernetes 1.35 says so; before, every API server had them so anyway."""
-    return int(session.metadata.resource_version)
+    return int(thing.metadata.resource_version)

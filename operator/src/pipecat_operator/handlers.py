@@ -28,7 +28,10 @@ class NoDiffs(kopf.DiffBaseStorage):
 
 
 def registry(cache: Cache) -> kopf.OperatorRegistry:
-    """The handlers. Errors in ``on.event`` handlers are logged and never retried, so nothing else is done there."""
+    """The handlers. Errors in ``on.event`` handlers are logged and never retried, so nothing else is done there.
+
+    They are coroutines that await nothing: kopf runs a plain function in a thread, at 4 times the cost.
+    """
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
@@ -36,11 +39,11 @@ def registry(cache: Cache) -> kopf.OperatorRegistry:
         return login()
 
     @kopf.on.event(names.GROUP, names.VERSION, "botsessions", registry=handlers)
-    def session(*, event: kopf.RawEvent, **_: Any) -> None:
+    async def session(*, event: kopf.RawEvent, **_: Any) -> None:
         cache.apply_session(event["type"], dict(event["object"]))
 
     @kopf.on.event(names.GROUP, names.VERSION, "bots", registry=handlers)
-    def bot(*, event: kopf.RawEvent, **_: Any) -> None:
+    async def bot(*, event: kopf.RawEvent, **_: Any) -> None:
         cache.apply_bot(event["type"], dict(event["object"]))
 
     return handlers

@@ -163,6 +163,14 @@ def _decoded(data: str | bytes | None) -> str | None:
     return text if "-----BEGIN" in text else base64.b64decode(text).decode()
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list, and the resource version of the whole."""
+
+    items: list[Object]
+    version: str
+
+
 class Kube:
     """A client of one API server.
 
@@ -271,22 +279,30 @@ class Kube:
             return False
         return bool(there["metadata"]["uid"] == uid)
 
-    async def list(
-        self, resource: Resource, namespace: str | None, params: dict[str, str] | None = None, page: int = 500
-    ) -> tuple[list[Object], str]:
-        """Every object, paged, and the resource version to watch from.
+    async def pages(
+        self, resource: Resource, namespace: str | None, params: dict[str, str] | None = None, size: int = 500
+    ) -> AsyncIterator[Page]:
+        """Every object as of one moment, page by page; at least one page.
 
-        Raises rather than answer a part: a cut list looks like missing objects.
+        Raises rather than end early: a cut list looks like missing objects.
         """
-        items: list[Object] = []
-        query = {**(params or {}), "limit": str(page)}
+        query = {**(params or {}), "limit": str(size)}
         while True:
             answer = await self._call("GET", resource.path(namespace), params=query)
-            items += answer.get("items") or []
             metadata = answer.get("metadata") or {}
+            yield Page(answer.get("items") or [], str(metadata.get("resourceVersion", "")))
             if not metadata.get("continue"):
-                return items, str(metadata.get("resourceVersion", ""))
+                return
             query["continue"] = metadata["continue"]
+
+    async def list(
+        self, resource: Resource, namespace: str | None, params: dict[str, str] | None = None
+    ) -> tuple[list[Object], str]:
+        """Every object at once, and the resource version to watch from."""
+        items: list[Object] = []
+        async for page in self.pages(resource, namespace, params):
+            items += page.items
+        return items, page.version
 
     async def watch(
         self,

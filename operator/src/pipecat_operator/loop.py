@@ -9,6 +9,9 @@ from typing import Final
 BACKOFF_FIRST_S: Final = 0.25
 BACKOFF_MAX_S: Final = 60.0
 
+SPARE: Final = 100
+"""Wishes that were replaced stay in the heap until they outnumber the others by so many."""
+
 Work = Callable[[str], Awaitable[float | None]]
 """Works on a key once; answers in how many seconds it wants to be called again, or None."""
 
@@ -34,30 +37,36 @@ class KeyedQueue:
         """``on_failure`` is told of every exception, before the key is tried again."""
         self._work = work
         self._on_failure = on_failure
-        self._ready: dict[str, None] = {}
+        self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting: set[str] = set()
+        """Those in the queue, and those to put there once their worker is done."""
         self._busy: set[str] = set()
         self._failures: dict[str, int] = {}
         self._wake_at: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
-        self._changed = asyncio.Event()
-        self._available = asyncio.Semaphore(0)
+        self._sooner = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._waiting)
 
     def add(self, key: str) -> None:
         """Work on this key as soon as a worker is free; twice before that is once."""
-        if key not in self._ready:
-            self._ready[key] = None
+        if key not in self._waiting:
+            self._waiting.add(key)
             if key not in self._busy:
-                self._available.release()
+                self._ready.put_nowait(key)
 
     def wake(self, key: str, delay: float) -> None:
         """Add the key in ``delay`` seconds; replaces an earlier wish."""
         at = asyncio.get_running_loop().time() + delay
         self._wake_at[key] = at
-        heapq.heappush(self._heap, (at, key))
-        self._changed.set()
+        if len(self._heap) > 2 * len(self._wake_at) + SPARE:
+            self._heap = [(at, key) for key, at in self._wake_at.items()]
+            heapq.heapify(self._heap)
+        else:
+            heapq.heappush(self._heap, (at, key))
+        if self._heap[0] == (at, key):
+            self._sooner.set()
 
     async def run(self, workers: int) -> None:
         """Until cancelled."""
@@ -68,18 +77,15 @@ class KeyedQueue:
 
     async def _worker(self) -> None:
         while True:
-            await self._available.acquire()
-            key = next((key for key in self._ready if key not in self._busy), None)
-            if key is None:
-                continue
-            del self._ready[key]
+            key = await self._ready.get()
+            self._waiting.discard(key)
             self._busy.add(key)
             try:
                 await self._once(key)
             finally:
                 self._busy.discard(key)
-                if key in self._ready:
-                    self._available.release()
+                if key in self._waiting:
+                    self._ready.put_nowait(key)
 
     async def _once(self, key: str) -> None:
         try:
@@ -100,7 +106,7 @@ class KeyedQueue:
     async def _wake_up(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            self._changed.clear()
+            self._sooner.clear()
             now = loop.time()
             while self._heap and self._heap[0][0] <= now:
                 at, key = heapq.heappop(self._heap)
@@ -110,6 +116,6 @@ class KeyedQueue:
             timeout = self._heap[0][0] - now if self._heap else None
             try:
                 async with asyncio.timeout(timeout):
-                    await self._changed.wait()
+                    await self._sooner.wait()
             except TimeoutError:
                 continue

@@ -140,8 +140,8 @@ async def _lead(
 
     namespaces = settings.watch_namespaces
     managed = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
-    jobs = Reflector(kube, JOBS, namespaces, cache.replace_jobs, cache.apply_job, managed)
-    pods = Reflector(kube, PODS, namespaces, cache.replace_pods, cache.apply_pod, managed)
+    jobs = Reflector(kube, JOBS, namespaces, cache.apply_job, cache.retain_jobs, managed)
+    pods = Reflector(kube, PODS, namespaces, cache.apply_pod, cache.retain_pods, managed)
     lister = SessionLister(kube, namespaces)
 
     async with asyncio.TaskGroup() as group:

@@ -1,7 +1,7 @@
 """What no session's own reconciliation can do: rooms that nobody owns, and what a watch lost."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,7 +11,7 @@ from pipecat_operator import names
 from pipecat_operator.cache import Cache
 from pipecat_operator.conditions import Phase
 from pipecat_operator.daily import Daily, DailyError, Room
-from pipecat_operator.kube import BOTS, SESSIONS, ApiError, Kube, Object
+from pipecat_operator.kube import BOTS, SESSIONS, ApiError, Kube, Object, Resource
 from pipecat_operator.rooms import RoomDeleter
 
 ORPHAN_AGE: Final = timedelta(minutes=10)
@@ -25,18 +25,33 @@ class SessionLister:
         self._kube = kube
         self._namespaces: list[str | None] = list(namespaces) or [None]
 
-    async def sessions(self) -> list[Object]:
-        """Raises rather than answer a part."""
-        found: list[Object] = []
+    async def ended(self) -> dict[str, bool]:
+        """Whether it has ended, of each session by UID. Raises rather than answer a part."""
+        found: dict[str, bool] = {}
         for namespace in self._namespaces:
-            found += (await self._kube.list(SESSIONS, namespace))[0]
+            async for page in self._kube.pages(SESSIONS, namespace):
+                found |= {session["metadata"]["uid"]: _has_ended(session) for session in page.items}
         return found
 
     async def refill(self, cache: Cache) -> None:
         """Make the cache whole again."""
         for namespace in self._namespaces:
-            cache.replace_bots(namespace, (await self._kube.list(BOTS, namespace))[0])
-            cache.replace_sessions(namespace, (await self._kube.list(SESSIONS, namespace))[0])
+            await self._each(BOTS, namespace, cache.apply_bot, cache.retain_bots)
+            await self._each(SESSIONS, namespace, cache.apply_session, cache.retain_sessions)
+
+    async def _each(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        apply: Callable[[str | None, Object], None],
+        retain: Callable[[str | None, Set[str], int], None],
+    ) -> None:
+        uids: set[str] = set()
+        async for page in self._kube.pages(resource, namespace):
+            for body in page.items:
+                uids.add(body["metadata"]["uid"])
+                apply(None, body)
+        retain(namespace, uids, int(page.version))
 
 
 async def resync(lister: SessionLister, cache: Cache, every_s: float, changed: Callable[[str], None]) -> None:
@@ -50,11 +65,12 @@ async def resync(lister: SessionLister, cache: Cache, every_s: float, changed: C
             continue
         for uid in cache.uids():
             changed(uid)
+            # One by one: a new session must not wait behind ten thousand.
+            await asyncio.sleep(0)
 
 
-def orphans(rooms: Iterable[Room], sessions: Iterable[Object], installation: str, now: datetime) -> list[Room]:
+def orphans(rooms: Iterable[Room], ended: Mapping[str, bool], installation: str, now: datetime) -> list[Room]:
     """The rooms of ours to delete: their session has ended, or is not there and the room is old. Pure."""
-    ended = {s["metadata"]["uid"]: _has_ended(s) for s in sessions}
     found = []
     for room in rooms:
         uid = names.room_owner(installation, room.name)
@@ -83,10 +99,10 @@ async def sweep(
         try:
             # Rooms first: a room made between the two lists is then not looked at.
             there = await daily.rooms()
-            sessions = await lister.sessions()
+            ended = await lister.ended()
         except (DailyError, ApiError) as error:
             logger.warning("No sweep now, the next is in {:.0f} s: {}", every_s, error)
         else:
-            for room in orphans(there, sessions, installation, clock()):
+            for room in orphans(there, ended, installation, clock()):
                 rooms.delete(room.name, room.expires_at)
         await asyncio.sleep(every_s)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Final
 
 from loguru import logger
@@ -19,8 +19,8 @@ BACKOFF_MAX_S: Final = 10.0
 class Reflector:
     """Feeds one resource's objects to two callbacks.
 
-    ``replace`` gets every object there is, after each list: what it does not name is gone. ``apply`` gets the
-    watch events between: ``ADDED``, ``MODIFIED`` or ``DELETED`` and the object.
+    ``apply`` gets each object that was listed, as ``MODIFIED``, and each watch event: ``ADDED``, ``MODIFIED`` or
+    ``DELETED`` and the object. ``retain`` gets the UIDs of every object there is, after each list: the others are gone.
     """
 
     def __init__(
@@ -28,17 +28,17 @@ class Reflector:
         kube: Kube,
         resource: Resource,
         namespaces: Sequence[str],
-        replace: Callable[[str | None, list[Object]], None],
         apply: Callable[[str, Object], None],
+        retain: Callable[[str | None, Set[str]], None],
         label_selector: str | None = None,
         field_selector: str | None = None,
     ) -> None:
-        """``namespaces``: those to watch; none means all. ``replace`` is told which one it got."""
+        """``namespaces``: those to watch; none means all. ``retain`` is told whose it got."""
         self._kube = kube
         self._resource = resource
         self._namespaces: list[str | None] = list(namespaces) or [None]
-        self._replace = replace
         self._apply = apply
+        self._retain = retain
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._params = {key: value for key, value in selectors.items() if value}
         self._unsynced = set(self._namespaces)
@@ -70,12 +70,17 @@ class Reflector:
                 version = ""
 
     async def _list(self, namespace: str | None) -> str:
-        items, version = await self._kube.list(self._resource, namespace, self._params)
-        self._replace(namespace, items)
+        uids = set()
+        # Never all of them at once: ten thousand whole objects take hundreds of megabytes.
+        async for page in self._kube.pages(self._resource, namespace, self._params):
+            for item in page.items:
+                uids.add(item["metadata"]["uid"])
+                self._apply("MODIFIED", item)
+        self._retain(namespace, uids)
         self._unsynced.discard(namespace)
         if not self._unsynced:
             self.synced.set()
-        return version
+        return page.version
 
     async def _watch(self, namespace: str | None, version: str) -> str:
         params = {**self._params, "resourceVersion": version, "timeoutSeconds": str(SERVER_TIMEOUT_S)}

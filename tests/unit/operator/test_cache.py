@@ -99,14 +99,54 @@ def test_a_pod_of_somebody_else(cache: Cache, metadata: dict[str, Any], kind: st
 
 def test_it_comes_before_its_session_and_still_is_somebody_elses():
     cache = Cache(changed=lambda _: None, deleted=lambda _: None, clock=lambda: NOW)
-    cache.replace_jobs(None, [job(), job(namespace="elsewhere")])
-    cache.replace_pods(None, [pod(), pod(namespace="elsewhere", uid="other")])
+    for made in (job(), job(namespace="elsewhere")):
+        cache.apply_job("MODIFIED", made)
+    for made in (pod(), pod(namespace="elsewhere", uid="other")):
+        cache.apply_pod("MODIFIED", made)
     cache.apply_session(None, session())
     seen = cache.observed(UID)
     assert seen
     assert seen.job
     assert seen.pod
     assert seen.pod.uid == "pod"
+
+
+def test_what_a_list_does_not_name_has_gone(cache: Cache):
+    cache.apply_job("ADDED", job())
+    cache.retain_jobs("elsewhere", set())
+    assert cache.observed(UID).job.gone is False
+    cache.retain_jobs("ns", set())
+    assert cache.observed(UID).job.gone
+    cache.retain_sessions("elsewhere", set(), 7)
+    assert cache.observed(UID)
+    cache.retain_sessions(None, {OTHER}, 7)
+    assert cache.observed(UID) is None
+
+
+def test_what_was_made_while_a_list_was_read_stays(cache: Cache):
+    cache.retain_sessions(None, set(), 6)
+    assert cache.observed(UID)
+    cache.apply_session("MODIFIED", session({"phase": "Failed", "endedAt": CREATED}, version="8"))
+    cache.retain_sessions(None, set(), 7)
+    assert cache.finished(UID)
+
+
+def test_nobody_looks_again_for_what_is_known_already():
+    told = []
+    cache = Cache(changed=told.append, deleted=lambda _: None, clock=lambda: NOW)
+    for _ in range(2):
+        cache.apply_session("MODIFIED", session())
+        cache.apply_job("MODIFIED", job())
+        cache.apply_pod("MODIFIED", pod())
+    assert told == [UID] * 3
+
+
+def test_a_job_without_a_session_is_forgotten_when_it_has_gone():
+    cache = Cache(changed=lambda _: None, deleted=lambda _: None, clock=lambda: NOW)
+    cache.apply_job("MODIFIED", job())
+    cache.retain_jobs(None, set())
+    cache.apply_session("ADDED", session())
+    assert cache.observed(UID).job is None
 
 
 @pytest.mark.parametrize(

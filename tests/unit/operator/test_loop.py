@@ -70,6 +70,13 @@ async def test_a_wake_up_comes_by_itself():
     assert calls == ["a"] * 3
 
 
+async def test_a_wish_that_is_replaced_ten_thousand_times_is_kept_once():
+    queue = KeyedQueue(lambda key: asyncio.sleep(0), lambda key, error: None)
+    for number in range(10_000):
+        queue.wake(f"{number % 10}", 1000)
+    assert len(queue._heap) < 1000
+
+
 @given(failures=st.integers(1, 10_000), after=st.none() | st.floats(0, 300), spread=st.floats(0, 0.999))
 def test_backoff_is_bounded_and_honours_retry_after(failures, after, spread):
     delay = backoff(failures, after, spread)

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Set
 from typing import Final
 
 from loguru import logger
@@ -26,8 +27,8 @@ class Pods:
             machine.kube,
             PODS,
             [],
-            self._replace,
             self._apply,
+            self._retain,
             field_selector=f"spec.nodeName={machine.host.node_name}",
         )
 
@@ -61,11 +62,9 @@ class Pods:
         """The pod of that name."""
         return next((p for p in self._pods.values() if (p.namespace, p.name) == (namespace, name)), None)
 
-    def _replace(self, _: str | None, pods: list[Object]) -> None:
-        for uid in self._pods.keys() - {pod["metadata"]["uid"] for pod in pods}:
+    def _retain(self, _: str | None, uids: Set[str]) -> None:
+        for uid in self._pods.keys() - uids:
             self._gone(uid)
-        for pod in pods:
-            self._apply("MODIFIED", pod)
 
     def _apply(self, kind: str, pod: Object) -> None:
         uid = pod["metadata"]["uid"]

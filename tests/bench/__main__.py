@@ -1,0 +1,47 @@
+"""``make bench``: see docs/scale.md."""
+
+import argparse
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import scenario_burst, scenario_life, scenario_limits, scenario_memory, scenario_population, scenario_steady
+from bench.report import Row, save, table
+from bench.world import world
+
+SCENARIOS = {
+    "burst": scenario_burst.run,
+    "life": scenario_life.run,
+    "steady": scenario_steady.run,
+    "population": scenario_population.run,
+    "memory": scenario_memory.run,
+    "limits": scenario_limits.run,
+}
+RESULT = Path(__file__).parents[2] / ".cache" / "bench" / "result.json"
+
+
+async def run(wanted: list[str], size: float) -> list[Row]:
+    """One after the other, on one control plane."""
+    rows: list[Row] = []
+    async with world() as there:
+        for name in wanted:
+            sys.stderr.write(f"{datetime.now():%H:%M:%S} {name}\n")
+            rows += await SCENARIOS[name](there, size)
+    return rows
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", help=f"all when none is named: {', '.join(SCENARIOS)}")
+    parser.add_argument("--size", type=float, default=1.0, help="of every count of sessions; 0.05 takes a minute")
+    given = parser.parse_args()
+    rows = asyncio.run(run(given.scenarios or list(SCENARIOS), given.size))
+    about = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "size": given.size, "cpus": os.cpu_count()}
+    save(RESULT, rows, about)
+    sys.stdout.write(table(rows) + "\n")
+
+
+main()

@@ -1,0 +1,131 @@
+"""Where it is measured: a control plane of its own, kwok's nodes, the Daily stand-in, the operator as a process."""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bench.load import BOT, bot_spec
+from pipecat_local.controlplane import Cluster, ControlPlane
+from pipecat_local.kwok import KwokNodes
+from pipecat_local.processes import until
+from pipecat_operator.kube import Kube
+from support.operated import DAILY_KEY, Child, Operated, get
+
+CRDS = Path(__file__).parents[2] / "crds"
+NODES = 4
+PLENTY = {"PIPECAT_OPERATOR_DAILY_REQUESTS_PER_SECOND": "5000", "PIPECAT_OPERATOR_DAILY_DELETES_PER_SECOND": "500"}
+"""Daily's limits, raised out of the way."""
+QUIET = {"PIPECAT_OPERATOR_LOG_LEVEL": "INFO"}
+"""As installed by default."""
+CLEAN_S = 900.0
+
+
+class Site(Operated):
+    """A namespace on kwok's nodes with a Daily stand-in and, once started, an operator."""
+
+    operator: Child
+
+    def begin(self, **settings: str) -> Child:
+        """One operator."""
+        self.operator = self.start(**QUIET, **settings)
+        return self.operator
+
+    def metric(self, name: str) -> float:
+        """The sum of the series of that name; labels may be part of it."""
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in get(f"{self.metrics_url}/metrics")[1].splitlines()
+            if re.match(re.escape(name) + r"(\{| )", line) or line.startswith(f"{name} ")
+        )
+
+    def daily_calls(self) -> Counter[str]:
+        """Method, route and status of every call to Daily."""
+        return Counter(json.loads(get(f"{self.daily.ready['url']}/_standin/state")[1])["calls"])
+
+    def writes(self) -> Counter[str]:
+        """What the operator wrote in the namespace, by verb and resource; the load's own writes left out."""
+        found: Counter[str] = Counter()
+        with self.cluster.audit_log.open() as log:
+            for line in log:
+                if self.namespace not in line or '"userAgent":"Python' not in line:
+                    continue
+                entry = json.loads(line)
+                of = entry["objectRef"]
+                if of.get("namespace") == self.namespace and entry["responseStatus"]["code"] < 300:
+                    sub = f"/{of['subresource']}" if of.get("subresource") else ""
+                    found[f"{entry['verb']} {of['resource']}{sub}"] += 1
+        return found
+
+    async def until_gone(self, kinds: str) -> None:
+        """Until there are no objects of these kinds, comma-separated."""
+
+        async def gone() -> bool:
+            return not self.kubectl("get", kinds, "-o", "name")
+
+        await until(f"{kinds} to go", gone, CLEAN_S, 1)
+
+    async def until_metric(self, name: str, value: float, timeout_s: float = CLEAN_S) -> None:
+        """Until that metric has reached that value."""
+
+        async def reached() -> bool:
+            return self.metric(name) >= value
+
+        await until(f"{name} to be {value}", reached, timeout_s, 0.5)
+
+
+class World:
+    """The control plane and what goes with it."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.api = Kube(login=cluster.login)
+
+    @asynccontextmanager
+    async def site(self, limits: bool = False) -> AsyncIterator[Site]:
+        """A fresh namespace; ``limits``: Daily's real ones."""
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        command: list[str | Path] = [sys.executable, "-m", "pipecat_local.daily"]
+        daily = Child(
+            command if limits else [*command, "--no-limits"],
+            {"DAILY_API_KEY": DAILY_KEY},
+            self.folder / f"{name}.daily.log",
+        )
+        folder = self.folder / name
+        folder.mkdir()
+        capacity = {"cpu": "1000", "memory": "10000Gi", "pods": "10000"}
+        async with KwokNodes(self.cluster, folder, pool=name, count=NODES, capacity=capacity):
+            self.cluster.create_namespace(name, pool=name)
+            site = Site(self.cluster, name, daily, folder)
+            site.apply("Bot", BOT, bot_spec())
+            try:
+                yield site
+            finally:
+                site.close()
+                daily.stop()
+                # While kwok still ends the pods; and the next measurement must not share the machine with it.
+                site.kubectl("delete", "botsessions,jobs", "--all", "--wait=false")
+                await site.until_gone("botsessions,jobs,pods,secrets")
+                site.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    """Started, and gone without a trace afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="pipecat-bench-"))
+    plane = ControlPlane(folder / "plane", [CRDS])
+    await plane.start()
+    there = World(plane, folder)
+    try:
+        yield there
+    finally:
+        await there.api.close()
+        await plane.stop()
+        shutil.rmtree(folder, ignore_errors=True)
