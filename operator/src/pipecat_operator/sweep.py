@@ -1,6 +1,7 @@
 """What no session's own reconciliation can do: rooms that nobody owns, and what a watch lost."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,6 +17,9 @@ from pipecat_operator.rooms import RoomDeleter
 
 ORPHAN_AGE: Final = timedelta(minutes=10)
 """A younger room may be one whose session we don't see yet."""
+
+RETRY_S: Final = 5.0
+"""After a resync that failed."""
 
 
 class SessionLister:
@@ -39,15 +43,26 @@ class SessionLister:
             cache.replace_sessions(namespace, (await self._kube.list(SESSIONS, namespace))[0])
 
 
-async def resync(lister: SessionLister, cache: Cache, every_s: float, changed: Callable[[str], None]) -> None:
-    """List everything again and again, until cancelled: it repairs what a watch lost."""
+async def resync(
+    lister: SessionLister, cache: Cache, every_s: float, missed: asyncio.Event, changed: Callable[[str], None]
+) -> None:
+    """List everything again and again, until cancelled: it repairs what a watch lost.
+
+    At once when ``missed`` is set: something is known to be lost.
+    """
+    wait_s = every_s
     while True:
-        await asyncio.sleep(every_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await missed.wait()
+        missed.clear()
         try:
             await lister.refill(cache)
         except ApiError as error:
-            logger.warning("The resync failed, the next is in {:.0f} s: {}", every_s, error)
+            wait_s = min(RETRY_S, every_s)
+            logger.warning("The resync failed, the next is in {:.0f} s: {}", wait_s, error)
             continue
+        wait_s = every_s
         for uid in cache.uids():
             changed(uid)
 
