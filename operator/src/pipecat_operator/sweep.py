@@ -9,8 +9,9 @@ from typing import Final
 from loguru import logger
 
 from pipecat_operator import names
+from pipecat_operator.advice import advised
 from pipecat_operator.cache import Cache
-from pipecat_operator.conditions import Phase
+from pipecat_operator.conditions import EndReason, Phase
 from pipecat_operator.daily import Daily, DailyError, Room
 from pipecat_operator.kube import BOTS, SESSIONS, ApiError, Kube, Object
 from pipecat_operator.rooms import RoomDeleter
@@ -99,7 +100,10 @@ async def sweep(
             # Rooms first: a room made between the two lists is then not looked at.
             there = await daily.rooms()
             sessions = await lister.sessions()
-        except (DailyError, ApiError) as error:
+        except DailyError as error:
+            why = advised(EndReason.ROOM_FAILED, str(error))
+            logger.warning("No sweep now, the next is in {:.0f} s: {}", every_s, why)
+        except ApiError as error:
             logger.warning("No sweep now, the next is in {:.0f} s: {}", every_s, error)
         else:
             for room in orphans(there, sessions, installation, clock()):

@@ -103,11 +103,11 @@ async def test_what_vanished_with_etcds_history_is_noticed(plane: ControlPlane, 
                 await plane.forget(f"pipecat.dev/{path.format(operated.namespace)}")
             await plane.compact()
         # The watches' resource versions are gone: every one of them begins with a list.
-        wait_until("the room to go", lambda: len(operated.rooms()) == 1, 30)
+        metrics = f"{operated.metrics_url}/metrics"
+        wait_until("the waiting one to be forgotten", lambda: 'phase="Pending"} 0.0' in get(metrics)[1], 30)
+        wait_until("the room of the other to go", lambda: len(operated.rooms()) == 1, 30)
         operated.session("of-old", bot="old", session=QUICK)
         told(operated, "of-old").check("BotNotFound", "Bot 'old' is not in namespace")
-        metrics = get(f"{operated.metrics_url}/metrics")[1]
-        assert 'pipecat_sessions{phase="Pending"} 0.0' in metrics, "the waiting one is forgotten"
 
 
 async def test_the_controller_manager_is_down_for_a_while(plane: ControlPlane, operated: Operated):
