@@ -1,11 +1,14 @@
 """One operator on the shared control plane, watching one namespace."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ from pipecat_local.processes import tethered, wait_until
 
 WAIT_S = 40.0
 SCRIPTED = "scripted:dev"
+REAL = "pipecat-bot:dev"
+"""The bot's host, from this checkout."""
+SCRIPTED_SPEC: dict[str, Any] = {"image": SCRIPTED, "resources": {"requests": {"cpu": "1m"}}}
 DAILY_KEY = "the-daily-api-key-of-the-tests-0123456789"
 
 
@@ -72,6 +78,42 @@ def get(url: str) -> tuple[int, str]:
         return 0, ""
 
 
+def post(url: str, value: Any) -> None:
+    """JSON."""
+    request = urllib.request.Request(url, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=5).close()
+
+
+def start_daily(folder: Path) -> Child:
+    """A Daily stand-in without rate limits."""
+    command: list[str | Path] = [sys.executable, "-m", "pipecat_local.daily", "--no-limits"]
+    return Child(command, {"DAILY_API_KEY": DAILY_KEY}, folder / "daily.log")
+
+
+def set_faults(daily: Child, *faults: dict[str, Any]) -> None:
+    """What the Daily stand-in answers next."""
+    post(f"{daily.ready['url']}/_standin/faults", faults)
+
+
+def set_domain(daily: Child, **changes: Any) -> None:
+    """Change the stand-in's ``api_key``, or by how much its clock is ahead (``ahead_s``)."""
+    post(f"{daily.ready['url']}/_standin/domain", changes)
+
+
+def hang_up(uid: str) -> None:
+    """Have the session's scripted bot end by itself: nobody deletes its pod."""
+    wanted = f"PIPECAT_SESSION_ID={uid}".encode()
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGTERM)
+
+
+def manifest(kind: str, name: str, spec: dict[str, Any], version: str = "pipecat.dev/v1alpha1") -> dict[str, Any]:
+    """An object."""
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
 class Operated:
     """A namespace, and the operator that watches it."""
 
@@ -106,6 +148,11 @@ class Operated:
             assert child.ended() is None, child.log()
         return child
 
+    @property
+    def operator(self) -> Child:
+        """The latest one."""
+        return self._operators[-1]
+
     def close(self) -> None:
         """End every operator, and make sure that none told a secret."""
         for child in self._operators:
@@ -119,19 +166,20 @@ class Operated:
         """In the namespace."""
         return self.cluster.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
 
+    def try_kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """What kubectl said, also when it failed."""
+        try:
+            return self.kubectl(*arguments, stdin=stdin)
+        except subprocess.CalledProcessError as error:
+            return str(error.stderr)
+
     def apply(self, kind: str, name: str, spec: dict[str, Any]) -> None:
         """A Bot or BotSession."""
-        manifest = {
-            "apiVersion": "pipecat.dev/v1alpha1",
-            "kind": kind,
-            "metadata": {"name": name},
-            "spec": spec,
-        }
-        self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest(kind, name, spec)))
 
     def bot(self, name: str = "bot", **spec: Any) -> None:
         """A Bot that runs the scripted image."""
-        self.apply("Bot", name, {"image": SCRIPTED, "resources": {"requests": {"cpu": "1m"}}, **spec})
+        self.apply("Bot", name, SCRIPTED_SPEC | spec)
 
     def session(self, name: str = "s", bot: str = "bot", **spec: Any) -> str:
         """A BotSession; answers its UID."""
@@ -174,13 +222,28 @@ class Operated:
 
     def rooms(self) -> list[str]:
         """The rooms of this installation that there are."""
-        _, text = get(f"{self.daily.ready['url']}/_standin/state")
-        return [room["name"] for room in json.loads(text)["rooms"] if room["name"].startswith(self.namespace)]
+        return [room["name"] for room in self.daily_state()["rooms"] if room["name"].startswith(self.namespace)]
 
-    def events(self) -> list[tuple[str, str]]:
-        """Reason and message of every event about a session."""
+    def daily_state(self) -> dict[str, Any]:
+        """What the Daily stand-in knows."""
+        state: dict[str, Any] = json.loads(get(f"{self.daily.ready['url']}/_standin/state")[1])
+        return state
+
+    def events(self, name: str | None = None) -> list[tuple[str, str]]:
+        """Reason and message of every event about a session, or about that one."""
         return [
             (event["reason"], event["message"])
             for event in self.items("events")
-            if event["involvedObject"]["kind"] == "BotSession"
+            if (of := event["involvedObject"])["kind"] == "BotSession" and name in (None, of["name"])
         ]
+
+
+@contextlib.contextmanager
+def new_namespace(cluster: Cluster, pool: str, daily: Child, folder: Path) -> Iterator[Operated]:
+    """A namespace without an operator yet."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    cluster.create_namespace(name, pool=pool)
+    operated = Operated(cluster, name, daily, folder)
+    yield operated
+    operated.close()
+    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")

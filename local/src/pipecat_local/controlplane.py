@@ -136,9 +136,11 @@ class ControlPlane(Cluster):
         self._manifests = manifests
         self._say = say
         self._tokens = {user: secrets.token_urlsafe(24) for user in GROUPS}
-        self._components: list[Component] = []
+        self._components: dict[str, Component] = {}
+        self._commands: dict[str, tuple[Path, *tuple[str, ...]]] = {}
         self._url = ""
         self._ca = b""
+        self._etcd_url = ""
 
     async def start(self) -> None:
         """Until the API server answers and the controllers work.
@@ -166,13 +168,45 @@ class ControlPlane(Cluster):
 
     async def stop(self) -> None:
         """All at once, and soon: nothing of it is kept."""
-        await asyncio.gather(*(component.stop(grace_s=STOP_S) for component in self._components))
+        await asyncio.gather(*(component.stop(grace_s=STOP_S) for component in self._components.values()))
         self._components.clear()
 
     def check(self) -> None:
-        """Raises ComponentFailed when one has ended."""
-        for component in self._components:
+        """Raises ComponentFailed when one has ended that was not taken down."""
+        for component in self._components.values():
             component.check()
+
+    async def take_down(self, name: str) -> None:
+        """Stop one component, named as its binary; what it stores is kept."""
+        await self._components.pop(name).stop(grace_s=STOP_S)
+
+    async def bring_up(self, name: str) -> None:
+        """Start a component again that was taken down: same data, same port. Until the API server answers.
+
+        Raises:
+            ComponentFailed: with its last log lines.
+        """
+        await self._run(*self._commands[name])
+        async with self._client() as http:
+            await self._until("kube-apiserver to be ready", _answers(http, f"{self._url}/readyz"))
+
+    async def compact(self) -> None:
+        """Have etcd forget every revision but the latest, as the API server does every five minutes."""
+        async with aiohttp.ClientSession(self._etcd_url) as http:
+            async with http.post("/v3/kv/range", json={"key": _base64("/")}) as response:
+                revision = (await response.json())["header"]["revision"]
+            async with http.post("/v3/kv/compaction", json={"revision": revision, "physical": True}) as response:
+                response.raise_for_status()
+
+    async def forget(self, path: str) -> None:
+        """Remove one object behind the API server's back, as a restored backup does. ``path``: below /registry."""
+        async with (
+            aiohttp.ClientSession(self._etcd_url) as http,
+            http.post("/v3/kv/deleterange", json={"key": _base64(f"/registry/{path}")}) as response,
+        ):
+            deleted = (await response.json()).get("deleted")
+        if deleted != "1":
+            raise LookupError(f"etcd has no {path}")
 
     async def _start(self, binaries: dict[str, Path]) -> None:
         for remains in ("pki", "etcd"):
@@ -188,6 +222,7 @@ class ControlPlane(Cluster):
         cert, key = certificates.server(ca, pki, "kube-apiserver")
         public, private = certificates.service_account_keys(pki)
         etcd_client, etcd_peer, api = free_ports(3)
+        self._etcd_url = f"http://127.0.0.1:{etcd_client}"
         self._url = f"https://127.0.0.1:{api}"
         self._kubeconfig("admin")
         policy = _private_file(self.folder / "audit-policy.yaml", yaml.safe_dump(AUDIT_POLICY))
@@ -198,15 +233,15 @@ class ControlPlane(Cluster):
             binaries["etcd"],
             f"--data-dir={self.folder / 'etcd'}",
             "--unsafe-no-fsync",
-            f"--listen-client-urls=http://127.0.0.1:{etcd_client}",
-            f"--advertise-client-urls=http://127.0.0.1:{etcd_client}",
+            f"--listen-client-urls={self._etcd_url}",
+            f"--advertise-client-urls={self._etcd_url}",
             f"--listen-peer-urls=http://127.0.0.1:{etcd_peer}",
             f"--initial-advertise-peer-urls=http://127.0.0.1:{etcd_peer}",
             f"--initial-cluster=default=http://127.0.0.1:{etcd_peer}",
         )
         await self._run(
             binaries["kube-apiserver"],
-            f"--etcd-servers=http://127.0.0.1:{etcd_client}",
+            f"--etcd-servers={self._etcd_url}",
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
             # It may not write a loopback address into the endpoints of the Service `kubernetes`.
@@ -229,9 +264,7 @@ class ControlPlane(Cluster):
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=1000",
         )
-        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca_file))
-        headers = {"Authorization": f"Bearer {self._tokens['admin']}"}
-        async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
+        async with self._client() as http:
             await self._until("kube-apiserver to be ready", _answers(http, f"{self._url}/readyz"))
             if self._manifests:
                 await asyncio.to_thread(self.install, *self._manifests)
@@ -261,8 +294,12 @@ class ControlPlane(Cluster):
 
     async def _run(self, binary: Path, *arguments: str) -> None:
         component = Component(binary.name, self.folder / f"{binary.name}.log")
-        self._components.append(component)
+        self._components[binary.name], self._commands[binary.name] = component, (binary, *arguments)
         await component.start([binary, *arguments])
+
+    def _client(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=self._ca.decode()))
+        return aiohttp.ClientSession(connector=connector, headers={"Authorization": f"Bearer {self._tokens['admin']}"})
 
     async def _until(self, what: str, condition: Callable[[], Awaitable[bool]]) -> None:
         async def checked() -> bool:
@@ -272,7 +309,7 @@ class ControlPlane(Cluster):
         try:
             await until(what, checked, START_S)
         except TimeoutError as error:
-            raise ComponentFailed(self._components[-1].explain(str(error))) from error
+            raise ComponentFailed([*self._components.values()][-1].explain(str(error))) from error
 
     def _kubeconfig(self, user: str) -> Path:
         config: dict[str, Any] = {
@@ -294,6 +331,10 @@ class ControlPlane(Cluster):
         # JSON is YAML, and easier for a program to change.
         file = self.folder / f"{user.removeprefix('system:')}.kubeconfig"
         return _private_file(file, json.dumps(config))
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def _private_file(file: Path, text: str) -> Path:

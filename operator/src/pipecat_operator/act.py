@@ -40,6 +40,10 @@ class StartFailed(Exception):
         self.message = message
 
 
+class StartDelayed(StartFailed):
+    """It can't be made now: a quota may get free, a right be given."""
+
+
 class Actor:
     """The operator's hands. ``installation`` is part of every room's name."""
 
@@ -64,7 +68,7 @@ class Actor:
 
         Raises:
             StartFailed: never to be made.
-            DailyUnavailable, ApiError: not now.
+            StartDelayed, DailyUnavailable, ApiError: not now.
         """
         session = observed.session
         try:
@@ -137,7 +141,11 @@ class Actor:
             if thing is None:
                 continue
             selector = f"involvedObject.uid={thing.uid},reason={word}"
-            events, _ = await self._kube.list(EVENTS, namespace, {"fieldSelector": selector})
+            try:
+                events, _ = await self._kube.list(EVENTS, namespace, {"fieldSelector": selector})
+            except Refused as refused:
+                logger.warning("Session {}: why it does not start can't be read: {}", thing.name, refused)
+                return None
             if events:
                 latest = max(events, key=lambda event: event.get("lastTimestamp") or "")
                 return Trouble(reason, str(latest.get("message") or word), observed.seen_at)
@@ -201,6 +209,7 @@ class Actor:
 
         Raises:
             StartFailed: the API server refuses it, or somebody else's object has the name.
+            StartDelayed: the API server refuses it as things are (403).
         """
         namespace, name = session.metadata.namespace, manifest["metadata"]["name"]
         kind = manifest["kind"]
@@ -209,16 +218,26 @@ class Actor:
         except AlreadyExists:
             there = await self._kube.get(resource, namespace, name)
         except Refused as refused:
-            invalid = refused.status in (400, 422)
-            reason = EndReason.INVALID_POD_TEMPLATE if invalid else EndReason.POD_REFUSED
-            raise StartFailed(reason, f"The API server refused the {kind}: {refused.message}") from refused
+            # Quotas and policies speak before the API server looks whether it is there already.
+            try:
+                there = await self._kube.get(resource, namespace, name)
+            except (NotFound, Refused):
+                raise _refusal(kind, refused) from refused
         owners = there["metadata"].get("ownerReferences") or ()
         if not any(owner.get("controller") and owner["uid"] == session.metadata.uid for owner in owners):
             raise StartFailed(
                 EndReason.BAD_CONFIG,
-                f"A {kind} {name!r} that isn't this session's stands in the way: delete it.",
+                f"A {kind} {name!r} that isn't this session's stands in the way.",
             )
         return there
+
+
+def _refusal(kind: str, refused: Refused) -> StartFailed:
+    message = f"The API server refused the {kind}: {refused.message}"
+    if refused.status == 403:
+        return StartDelayed(EndReason.POD_REFUSED, message)
+    invalid = refused.status in (400, 422) and "denied request" not in refused.message
+    return StartFailed(EndReason.INVALID_POD_TEMPLATE if invalid else EndReason.POD_REFUSED, message)
 
 
 TRANSIENT: Final = (DailyUnavailable, ApiError)

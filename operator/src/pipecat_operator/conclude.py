@@ -23,6 +23,27 @@ _DISRUPTIONS: Final = {
 }
 """Reasons of a pod's DisruptionTarget condition; the others (EvictionByEvictionAPI, TerminationByKubelet) evict."""
 
+_KUBELET_ENDS: Final = {
+    "Evicted": EndReason.EVICTED,
+    "Terminated": EndReason.EVICTED,
+    "NodeShutdown": EndReason.EVICTED,
+    "Shutdown": EndReason.EVICTED,
+    "Preempting": EndReason.PREEMPTED,
+    "NodeLost": EndReason.NODE_LOST,
+}
+"""Reasons a kubelet gives a pod that it ended."""
+
+WHO: Final = "The API server's audit log tells by whom."
+DEADLINE: Final = "The bot did not end at its maxDurationSeconds, the Job's deadline ended it: see the pod's log."
+LOST_NODE: Final = "Its pod goes when the node comes back or is deleted."
+SIGKILLED: Final = 137
+_AFTER: Final = {
+    EndReason.EVICTED: "Drain nodes when no session runs there; against lack of memory raise the Bot's requests.",
+    EndReason.PREEMPTED: "Give the Bot's podTemplate a higher priorityClassName, or add nodes.",
+    EndReason.NODE_LOST: LOST_NODE,
+}
+"""What can be done about each."""
+
 _ENDED_BY_ITSELF: Final = REPORTED_BY_BOT - {EndReason.STOPPED}
 """A host says Stopped on SIGTERM: that is what happened to it, not why."""
 
@@ -47,10 +68,11 @@ def conclude(observed: Observed) -> Conclusion:
     if job is not None and (said := _from_job(job, pod)):
         return Conclusion(said.reason, said.message, at)
     if observed.job_is_gone:
-        return Conclusion(EndReason.BOT_DELETED, "The session's Job was deleted.")
+        return Conclusion(EndReason.BOT_DELETED, f"The session's Job was deleted. {WHO}")
     if pod is not None and pod.deletion_at and not pod.terminal and not pod.gone:
-        return Conclusion(EndReason.NODE_LOST, "The bot's pod did not end within its grace: its node is lost.")
-    return Conclusion(EndReason.BOT_DELETED, "The bot's pod was deleted.", at)
+        lost = f"Its pod did not end within its grace: node {pod.node} is lost. {LOST_NODE}"
+        return Conclusion(EndReason.NODE_LOST, lost)
+    return Conclusion(EndReason.BOT_DELETED, f"The bot's pod was deleted. {WHO}", at)
 
 
 def _from_pod(pod: PodView) -> Conclusion | None:
@@ -60,30 +82,29 @@ def _from_pod(pod: PodView) -> Conclusion | None:
     if pod.exit_reason == "OOMKilled":
         return Conclusion(
             EndReason.OUT_OF_MEMORY,
-            "The bot used more memory than its limit: raise the Bot's resources.limits.memory.",
+            "The bot was killed for its memory: raise the Bot's resources.limits.memory, or its requests without one.",
         )
-    if pod.disruption:
-        return Conclusion(disrupted(pod.disruption.reason), pod.disruption.message)
-    if pod.reason in ("Evicted", "Terminated", "NodeShutdown", "Shutdown"):
-        return Conclusion(EndReason.EVICTED, _tail(pod.termination_message) or f"The kubelet says {pod.reason}.")
-    if pod.reason in ("Preempting", "NodeLost"):
-        lost = EndReason.NODE_LOST if pod.reason == "NodeLost" else EndReason.PREEMPTED
-        return Conclusion(lost, _tail(pod.termination_message))
+    # The kubelet's own words tell more than the condition that goes with them.
+    if pod.reason in _KUBELET_ENDS:
+        said = _tail(pod.termination_message) or f"The kubelet says {pod.reason}."
+        return _disrupted(_KUBELET_ENDS[pod.reason], said, pod)
+    if disrupted := disruption(pod):
+        return disrupted
     if pod.reason == "DeadlineExceeded":
-        return Conclusion(EndReason.DEADLINE_EXCEEDED, "The bot ran past its deadline.")
+        return Conclusion(EndReason.DEADLINE_EXCEEDED, DEADLINE)
     if pod.deletion_at or pod.exit_code is None:
         return None
     if pod.exit_reason == "ContainerStatusUnknown":
-        return Conclusion(EndReason.NODE_LOST, "The node lost sight of the bot.")
+        return Conclusion(EndReason.NODE_LOST, f"Node {pod.node} lost sight of the bot. {LOST_NODE}")
     reason = REASON_BY_EXIT_CODE.get(pod.exit_code, EndReason.BOT_FAILED)
     said = _tail(pod.termination_message)
-    return Conclusion(reason, f"Exit code {pod.exit_code}." + (f" {said}" if said else ""))
+    return Conclusion(reason, " ".join(filter(None, (f"Exit code {pod.exit_code}.", _killed(pod.exit_code), said))))
 
 
 def _from_job(job: JobView, pod: PodView | None) -> Conclusion | None:
     failure = job.failure
     if failure and failure.reason == "DeadlineExceeded":
-        return Conclusion(EndReason.DEADLINE_EXCEEDED, "The bot ran past its deadline.")
+        return Conclusion(EndReason.DEADLINE_EXCEEDED, DEADLINE)
     if failure and failure.reason == "PodFailurePolicy":
         return _from_policy(failure)
     # The Job counts a bot that ended well on SIGTERM as a success, whoever deleted its pod.
@@ -97,15 +118,28 @@ def _from_job(job: JobView, pod: PodView | None) -> Conclusion | None:
 def _from_policy(failure: ConditionView) -> Conclusion:
     """The Job controller's words: ``Pod ns/name has condition DisruptionTarget`` or ``... exit code N ...``."""
     if "condition DisruptionTarget" in failure.message:
-        return Conclusion(EndReason.EVICTED, failure.message)
-    code = re.search(r"exit code (\d+)", failure.message)
-    reason = REASON_BY_EXIT_CODE.get(int(code[1]) if code else -1, EndReason.BOT_FAILED)
-    return Conclusion(reason, failure.message)
+        return Conclusion(EndReason.EVICTED, f"{failure.message}. The cluster's events tell by whom.")
+    found = re.search(r"exit code (\d+)", failure.message)
+    code = int(found[1]) if found else -1
+    reason = REASON_BY_EXIT_CODE.get(code, EndReason.BOT_FAILED)
+    return Conclusion(reason, " ".join(filter(None, (f"{failure.message}.", _killed(code)))))
 
 
-def disrupted(reason: str) -> EndReason:
-    """The end reason of a pod's DisruptionTarget condition."""
-    return _DISRUPTIONS.get(reason, EndReason.EVICTED)
+def disruption(pod: PodView) -> Conclusion | None:
+    """What the cluster did to the pod, by its DisruptionTarget condition."""
+    if pod.disruption is None:
+        return None
+    reason = _DISRUPTIONS.get(pod.disruption.reason, EndReason.EVICTED)
+    return _disrupted(reason, pod.disruption.message, pod)
+
+
+def _disrupted(reason: EndReason, said: str, pod: PodView) -> Conclusion:
+    where = f"Node {pod.node}: " if pod.node else ""
+    return Conclusion(reason, f"{where}{said.removesuffix('.')}. {_AFTER[reason]}", pod.finished_at)
+
+
+def _killed(code: int) -> str:
+    return "That is SIGKILL: out of memory, or not ended within its grace." if code == SIGKILLED else ""
 
 
 def _host_says(message: str) -> Conclusion | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
@@ -24,6 +25,8 @@ from pipecat_operator.tokens import TokenRequest, sign
 REQUEST_TIMEOUT_S: Final = 10.0
 PAGE: Final = 100
 """Rooms a list answers at most."""
+SKEW_S: Final = 60.0
+"""A clock that differs by more is named: Daily judges every expiry by its own."""
 
 
 class DailyError(Exception):
@@ -149,8 +152,11 @@ class Daily:
                 method, self._url + path, json=body, params=params, headers=headers
             ) as response:
                 outcome = str(response.status)
+                ahead = clock_ahead(response.headers.get("Date"), self._clock())
+                if ahead is not None:
+                    self._metrics.daily_clock_ahead(ahead)
                 if response.status >= 400:
-                    raise await _error(operation, response)
+                    raise await _error(operation, response, ahead or 0)
                 answer: dict[str, Any] = await response.json()
                 return answer
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
@@ -159,7 +165,15 @@ class Daily:
             self._metrics.daily_call(operation, outcome, time.monotonic() - began)
 
 
-async def _error(operation: str, response: aiohttp.ClientResponse) -> DailyError:
+def clock_ahead(date: str | None, now: datetime) -> float | None:
+    """Seconds by which Daily's clock is ahead of ours, by its answer's Date header; None: it does not say. Pure."""
+    try:
+        return (parsedate_to_datetime(date) - now).total_seconds() if date else None
+    except ValueError:
+        return None
+
+
+async def _error(operation: str, response: aiohttp.ClientResponse, ahead: float) -> DailyError:
     text = await response.text()
     try:
         said = await response.json(content_type=None)
@@ -167,6 +181,8 @@ async def _error(operation: str, response: aiohttp.ClientResponse) -> DailyError
     except (ValueError, AttributeError):
         text = text[:200]
     message = f"Daily refused {operation} ({response.status}): {text}"
+    if abs(ahead) >= SKEW_S:
+        message += f". Daily's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the operator's"
     if response.status == 429 or response.status >= 500:
         after = response.headers.get("Retry-After", "")
         return DailyUnavailable(message, float(after) if after.isdigit() else None)

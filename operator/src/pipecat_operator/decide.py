@@ -4,14 +4,15 @@ A plan is one step; doing it changes what is observed, and the next decision tak
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from pipecat_operator import status
+from pipecat_operator.advice import advised
 from pipecat_operator.api import BotSessionStatus
-from pipecat_operator.conclude import Conclusion, conclude, disrupted
+from pipecat_operator.conclude import Conclusion, conclude, disruption
 from pipecat_operator.conditions import ConditionType, EndReason, Phase
 from pipecat_operator.observe import Observed, Trouble
 
@@ -23,6 +24,9 @@ OVERDUE: Final = timedelta(seconds=30)
 
 PATIENCE: Final = timedelta(seconds=5)
 """Trouble that passes sooner (a pod waits for a node, an image is pulled again) is not worth a word."""
+
+SILENCE: Final = timedelta(seconds=30)
+"""A cluster that has not taken the next step for so long is named."""
 
 
 class Look(StrEnum):
@@ -89,12 +93,7 @@ def _before_job(observed: Observed, now: datetime) -> Plan:
     trouble = _start_trouble(observed)
     if now >= deadline:
         return finish(observed, _start_timeout(observed, trouble), now)
-    if observed.bot is None:
-        return _wait(observed, ConditionType.JOB_CREATED, trouble, now)
-    if trouble and status.reason_of(session.status, ConditionType.ROOM_READY) != trouble.reason:
-        waiting = _wait(observed, ConditionType.ROOM_READY, trouble, now)
-        return Plan(start=True, status=waiting.status, event=waiting.event, wake_at=deadline)
-    return Plan(start=True, wake_at=deadline)
+    return replace(_tell(observed, trouble, now), start=observed.bot is not None, wake_at=deadline)
 
 
 def _before_room(observed: Observed, now: datetime) -> Plan:
@@ -105,9 +104,10 @@ def _before_room(observed: Observed, now: datetime) -> Plan:
         return Plan(start=True)
     if pod and pod.ready_at and not pod.gone:
         return Plan(status=status.running(observed.session, pod, now))
-    deadline, trouble = _start_deadline(observed), observed.cause or (pod and pod.trouble) or None
+    deadline, trouble = _start_deadline(observed), _pod_trouble(observed)
     if trouble is None and not observed.cause_looked_for and _silent(observed, now, deadline):
         return Plan(look=Look.CAUSE)
+    trouble = trouble or _silence(observed, now, deadline)
     if now >= deadline:
         return _end(observed, _start_timeout(observed, trouble), now)
     wake_at = _earliest(deadline, _overdue(observed), _patience_ends(observed, now))
@@ -142,11 +142,15 @@ def finish(observed: Observed, why: Conclusion, now: datetime) -> Plan:
     return Plan(status=status.finished(observed.session, why, observed.pod, now), event=event)
 
 
-def _wait(observed: Observed, kind: ConditionType, trouble: Trouble | None, now: datetime) -> Plan:
+def _tell(observed: Observed, trouble: Trouble | None, now: datetime) -> Plan:
+    """Say once why nothing was made yet."""
+    kind = ConditionType.JOB_CREATED
+    if trouble and trouble.reason is EndReason.ROOM_FAILED:
+        kind = ConditionType.ROOM_READY
     if trouble is None or status.reason_of(observed.session.status, kind) == trouble.reason:
-        return Plan(wake_at=_start_deadline(observed))
+        return Plan()
     said = status.waiting(observed.session, kind, trouble.reason, trouble.message, now)
-    return Plan(status=said, event=trouble, wake_at=_start_deadline(observed))
+    return Plan(status=said, event=trouble)
 
 
 def _has_ended(observed: Observed, now: datetime) -> bool:
@@ -177,17 +181,42 @@ def _start_trouble(observed: Observed) -> Trouble | None:
     if observed.bot is None:
         wanted = f"Bot {session.spec.bot_ref.name!r} is not in namespace {session.metadata.namespace!r}"
         return Trouble(EndReason.BOT_NOT_FOUND, f"{wanted}: create it, or mend spec.botRef.name.", observed.seen_at)
-    return observed.start_trouble
+    return _advised(observed.start_trouble)
+
+
+def _pod_trouble(observed: Observed) -> Trouble | None:
+    return _advised(observed.cause or (observed.pod.trouble if observed.pod else None))
+
+
+def _advised(trouble: Trouble | None) -> Trouble | None:
+    return replace(trouble, message=advised(trouble.reason, trouble.message)) if trouble else None
+
+
+def _silence(observed: Observed, now: datetime, deadline: datetime) -> Trouble | None:
+    """Nobody says what is wrong: whose turn has it been for long?"""
+    job, pod = observed.job, observed.pod
+    if job is None or now < min(deadline, job.created_at + SILENCE):
+        return None
+    if pod is None:
+        whose = "Its Job has no pod: is kube-controller-manager running?"
+    elif pod.disruption or pod.deletion_at:
+        return None
+    elif not pod.node:
+        whose = f"Its pod {pod.name} has no node: is kube-scheduler running?"
+    elif pod.phase == "Pending":
+        whose = f"Node {pod.node} has not started its pod {pod.name}: it pulls the image still, or its kubelet is gone."
+    else:
+        whose = f"It runs, and has not joined: see the log of pod {pod.name}."
+    return Trouble(EndReason.START_TIMEOUT, whose, job.created_at)
 
 
 def _start_timeout(observed: Observed, trouble: Trouble | None) -> Conclusion:
-    limit = observed.limits.start_timeout_seconds
-    pod = observed.pod
-    if trouble is None and pod and pod.disruption:
-        return Conclusion(disrupted(pod.disruption.reason), pod.disruption.message)
+    late = f"The bot was not in the room within {observed.limits.start_timeout_seconds} s."
+    if trouble is None and observed.pod and (disrupted := disruption(observed.pod)):
+        return disrupted
     if trouble is None:
-        return Conclusion(EndReason.START_TIMEOUT, f"The bot was not in the room within {limit} s.")
-    return Conclusion(trouble.reason, f"The bot was not in the room within {limit} s. {trouble.message}")
+        return Conclusion(EndReason.START_TIMEOUT, late)
+    return Conclusion(trouble.reason, f"{late} {trouble.message}")
 
 
 def _start_deadline(observed: Observed) -> datetime:
@@ -208,9 +237,11 @@ def _silent(observed: Observed, now: datetime, deadline: datetime) -> bool:
 
 
 def _patience_ends(observed: Observed, now: datetime) -> datetime | None:
-    since = [observed.job.created_at] if observed.job and observed.pod is None else []
-    since += [observed.pod.trouble.since] if observed.pod and observed.pod.trouble else []
-    return _earliest(*(at + PATIENCE for at in since if at + PATIENCE > now))
+    job, pod = observed.job, observed.pod
+    ends = [job.created_at + SILENCE] if job else []
+    ends += [job.created_at + PATIENCE] if job and pod is None else []
+    ends += [pod.trouble.since + PATIENCE] if pod and pod.trouble else []
+    return _earliest(*(at for at in ends if at > now))
 
 
 def _earliest(*times: datetime | None) -> datetime | None:

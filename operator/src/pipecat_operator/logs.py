@@ -36,4 +36,6 @@ def _on_one_line(record: "loguru.Record") -> None:
 
 class _ToLoguru(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        logger.opt(exception=record.exc_info).log(record.levelname, "{}: {}", record.name, record.getMessage())
+        # kopf's sentences hold the error; its tracebacks only tell of its insides.
+        traceback = None if record.name.startswith("kopf") else record.exc_info
+        logger.opt(exception=traceback).log(record.levelname, "{}: {}", record.name, record.getMessage())

@@ -17,11 +17,15 @@ Work = Callable[[str], Awaitable[float | None]]
 
 
 class Retry(Exception):
-    """Raised by the work: try this key again later, at the earliest after ``retry_after`` seconds."""
+    """Raised by the work: try this key again after ``retry_after`` at the earliest, within ``within`` at the latest.
 
-    def __init__(self, cause: str, retry_after: float | None = None) -> None:
+    Both in seconds; ``within`` wins: the work has a deadline of its own to keep.
+    """
+
+    def __init__(self, cause: str, retry_after: float | None = None, within: float | None = None) -> None:
         super().__init__(cause)
         self.retry_after = retry_after
+        self.within = within
 
 
 def backoff(failures: int, after: float | None, spread: float) -> float:
@@ -95,7 +99,9 @@ class KeyedQueue:
             self._on_failure(key, error)
             # What was refused with a Retry-After has it, whichever call it was.
             after: float | None = getattr(error, "retry_after", None)
-            self.wake(key, backoff(failures, after, random.random()))  # noqa: S311
+            within = error.within if isinstance(error, Retry) else None
+            delay = backoff(failures, after, random.random())  # noqa: S311
+            self.wake(key, delay if within is None else min(delay, within))
         else:
             self._failures.pop(key, None)
             if again is None:

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -35,6 +35,8 @@ from pipecat_operator.watch import Reflector
 
 EX_CONFIG = 78
 """sysexits.h: configuration error."""
+
+WATCH_AGAIN_S = 5.0
 
 
 @dataclass(slots=True)
@@ -140,7 +142,14 @@ async def _lead(
 
     namespaces = settings.watch_namespaces
     managed = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
-    jobs = Reflector(kube, JOBS, namespaces, cache.apply_job, cache.retain_jobs, managed)
+    missed = asyncio.Event()
+
+    def jobs_listed(namespace: str | None, there: Set[str]) -> None:
+        cache.retain_jobs(namespace, there)
+        # What made this watch begin again cost kopf's watches events, too; its lists don't tell what is gone.
+        missed.set()
+
+    jobs = Reflector(kube, JOBS, namespaces, cache.apply_job, jobs_listed, managed)
     pods = Reflector(kube, PODS, namespaces, cache.apply_pod, cache.retain_pods, managed)
     lister = SessionLister(kube, namespaces)
 
@@ -149,25 +158,19 @@ async def _lead(
         # Jobs and Pods first: no decision may rest on a session without them.
         if await _unless_stopped(_filled(jobs, pods, lister, cache), stop):
             readiness.missing = None
+            missed.clear()
             logger.info("Ready: installation {}, watching {}", installation, ", ".join(namespaces) or "all namespaces")
             work: list[Coroutine[Any, Any, None]] = [
                 queue.run(settings.workers),
                 rooms.run(),
                 bots.keep_status(kube, cache, now),
-                resync(lister, cache, settings.resync_seconds, queue.add),
+                resync(lister, cache, settings.resync_seconds, missed, queue.add),
                 sweep(daily, lister, rooms, installation, settings.sweep_seconds, now),
             ]
             tasks += [group.create_task(job) for job in work]
-            watching = kopf.operator(
-                registry=handlers.registry(cache),
-                settings=handlers.settings(),
-                standalone=True,
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-            )
             # Cancelled and not asked to stop by its flag: kopf then first waits 5 s for every task of the loop, and
             # ours don't end by themselves.
-            await _unless_stopped(watching, stop)
+            await _unless_stopped(_watch(cache, namespaces, missed, stop), stop)
         for task in tasks:
             task.cancel()
 
@@ -183,6 +186,32 @@ async def _filled(jobs: Reflector, pods: Reflector, lister: SessionLister, cache
             await asyncio.sleep(2)
         else:
             return
+
+
+async def _watch(cache: Cache, namespaces: Sequence[str], missed: asyncio.Event, stop: asyncio.Event) -> None:
+    """kopf until it is stopped, begun again when it gives up: it does when a watch is refused, as without its CRD."""
+    while True:
+        try:
+            await kopf.operator(
+                registry=handlers.registry(cache),
+                settings=handlers.settings(),
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+            )
+            return
+        # Its errors are of private types, and none of them is a reason to stop serving.
+        except Exception as error:
+            logger.error(
+                "BotSessions and Bots can't be watched (are the CRDs installed, may we watch them?), "
+                "the next try is in {:.0f} s: {}",
+                WATCH_AGAIN_S,
+                error,
+            )
+        # kopf put its own handlers of signals in their place.
+        _stop_on_signals(stop)
+        await asyncio.sleep(WATCH_AGAIN_S)
+        missed.set()
 
 
 async def _unless_stopped(wanted: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -40,6 +40,11 @@ class Metrics:
             ["operation", "outcome"],
             registry=self.registry,
         )
+        self._daily_clock = Gauge(
+            "pipecat_daily_clock_ahead_seconds",
+            "By how much Daily's clock is ahead of the operator's, at its latest answer.",
+            registry=self.registry,
+        )
         self._failures = Counter(
             "pipecat_reconcile_failures",
             "Reconciliations that failed and will be tried again, by error.",
@@ -71,6 +76,10 @@ class Metrics:
     def daily_call(self, operation: str, outcome: str, seconds: float) -> None:
         """A call to Daily was answered, or not."""
         self._daily.labels(operation, outcome).observe(seconds)
+
+    def daily_clock_ahead(self, seconds: float) -> None:
+        """Daily told its time."""
+        self._daily_clock.set(seconds)
 
     def reconcile_failed(self, error: str) -> None:
         """A reconciliation will be tried again."""

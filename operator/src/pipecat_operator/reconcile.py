@@ -7,7 +7,8 @@ from datetime import datetime
 from loguru import logger
 
 from pipecat_operator import decide as decisions
-from pipecat_operator.act import TRANSIENT, Actor, StartFailed
+from pipecat_operator.act import TRANSIENT, Actor, StartDelayed, StartFailed
+from pipecat_operator.advice import advised
 from pipecat_operator.api import BotSession, BotSessionStatus
 from pipecat_operator.cache import Cache
 from pipecat_operator.conclude import Conclusion
@@ -52,7 +53,10 @@ class Reconciler:
             self._actor.delete_room(observed.session)
             self._cache.drop(uid)
             return None
-        return None if wake_at is None else max(0.0, (wake_at - self._clock()).total_seconds())
+        return self._until(wake_at)
+
+    def _until(self, at: datetime | None) -> float | None:
+        return None if at is None else max(0.0, (at - self._clock()).total_seconds())
 
     async def _step(self, observed: Observed) -> datetime | None:
         session = observed.session
@@ -64,7 +68,7 @@ class Reconciler:
         if plan.terminate:
             await self._actor.terminate(observed)
         if plan.start:
-            await self._start(observed)
+            await self._start(observed, plan.wake_at)
         return plan.wake_at
 
     async def _decide(self, observed: Observed) -> Plan:
@@ -78,13 +82,17 @@ class Reconciler:
             return decide(replace(observed, cause=cause, cause_looked_for=True), self._clock())
         return plan
 
-    async def _start(self, observed: Observed) -> None:
+    async def _start(self, observed: Observed, deadline: datetime | None) -> None:
         session, uid = observed.session, observed.session.metadata.uid
         try:
             wanted = await self._actor.start(observed)
+        except StartDelayed as delayed:
+            self._cache.start_failed(uid, Trouble(delayed.reason, delayed.message, self._clock()))
+            raise Retry(delayed.message, within=self._until(deadline)) from delayed
         except StartFailed as failed:
             self._cache.start_failed(uid, None)
-            plan = decisions.finish(observed, Conclusion(failed.reason, failed.message), self._clock())
+            why = Conclusion(failed.reason, advised(failed.reason, failed.message))
+            plan = decisions.finish(observed, why, self._clock())
             if plan.status:
                 await self._write(session, plan.status)
             if plan.event:
@@ -93,7 +101,7 @@ class Reconciler:
         except TRANSIENT as error:
             reason = EndReason.ROOM_FAILED if isinstance(error, DailyError) else EndReason.START_TIMEOUT
             self._cache.start_failed(uid, Trouble(reason, str(error), self._clock()))
-            raise Retry(str(error), error.retry_after) from error
+            raise Retry(str(error), error.retry_after, self._until(deadline)) from error
         self._cache.start_failed(uid, None)
         await self._write(session, wanted)
         self._metrics.job_created((self._clock() - observed.seen_at).total_seconds())

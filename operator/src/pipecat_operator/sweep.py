@@ -1,6 +1,7 @@
 """What no session's own reconciliation can do: rooms that nobody owns, and what a watch lost."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime, timedelta
 from typing import Final
@@ -8,14 +9,18 @@ from typing import Final
 from loguru import logger
 
 from pipecat_operator import names
+from pipecat_operator.advice import advised
 from pipecat_operator.cache import Cache
-from pipecat_operator.conditions import Phase
+from pipecat_operator.conditions import EndReason, Phase
 from pipecat_operator.daily import Daily, DailyError, Room
 from pipecat_operator.kube import BOTS, SESSIONS, ApiError, Kube, Object, Resource
 from pipecat_operator.rooms import RoomDeleter
 
 ORPHAN_AGE: Final = timedelta(minutes=10)
 """A younger room may be one whose session we don't see yet."""
+
+RETRY_S: Final = 5.0
+"""After a list that failed."""
 
 
 class SessionLister:
@@ -54,15 +59,26 @@ class SessionLister:
         retain(namespace, uids, int(page.version))
 
 
-async def resync(lister: SessionLister, cache: Cache, every_s: float, changed: Callable[[str], None]) -> None:
-    """List everything again and again, until cancelled: it repairs what a watch lost."""
+async def resync(
+    lister: SessionLister, cache: Cache, every_s: float, missed: asyncio.Event, changed: Callable[[str], None]
+) -> None:
+    """List everything again and again, until cancelled: it repairs what a watch lost.
+
+    At once when ``missed`` is set: something is known to be lost.
+    """
+    wait_s = every_s
     while True:
-        await asyncio.sleep(every_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await missed.wait()
+        missed.clear()
         try:
             await lister.refill(cache)
         except ApiError as error:
-            logger.warning("The resync failed, the next is in {:.0f} s: {}", every_s, error)
+            wait_s = min(RETRY_S, every_s)
+            logger.warning("The resync failed, the next is in {:.0f} s: {}", wait_s, error)
             continue
+        wait_s = every_s
         for uid in cache.uids():
             changed(uid)
             # One by one: a new session must not wait behind ten thousand.
@@ -101,8 +117,11 @@ async def sweep(
             there = await daily.rooms()
             ended = await lister.ended()
         except (DailyError, ApiError) as error:
-            logger.warning("No sweep now, the next is in {:.0f} s: {}", every_s, error)
+            again_s = min(every_s, RETRY_S)
+            why = advised(EndReason.ROOM_FAILED, str(error)) if isinstance(error, DailyError) else str(error)
+            logger.warning("No sweep now, the next is in {:.0f} s: {}", again_s, why)
+            await asyncio.sleep(again_s)
         else:
             for room in orphans(there, ended, installation, clock()):
                 rooms.delete(room.name, room.expires_at)
-        await asyncio.sleep(every_s)
+            await asyncio.sleep(every_s)

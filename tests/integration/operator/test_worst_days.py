@@ -1,53 +1,15 @@
 """What an operator is trusted for: crashes, hand-overs, a Daily that fails, somebody in the way."""
 
-import contextlib
 import json
 import os
 import signal
-import sys
-import urllib.request
-import uuid
-from pathlib import Path
 
 import pytest
 
-from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import wait_until
-from support.operated import DAILY_KEY, Child, Operated, get
+from support.operated import DAILY_KEY, Operated, get, hang_up, set_faults
 
 USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
-
-
-def hang_up(uid: str) -> None:
-    """Have the session's scripted bot end by itself: nobody deletes its pod."""
-    wanted = f"PIPECAT_SESSION_ID={uid}".encode()
-    for folder in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGTERM)
-
-
-def set_faults(daily: Child, *faults: dict) -> None:
-    """What the Daily stand-in answers next."""
-    url = f"{daily.ready['url']}/_standin/faults"
-    request = urllib.request.Request(url, json.dumps(faults).encode(), {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=5).close()
-
-
-@pytest.fixture
-def faulty(cluster: Cluster, pool: str, tmp_path: Path):
-    """A namespace with an operator and a Daily of its own."""
-    log = tmp_path / "daily.log"
-    daily = Child([sys.executable, "-m", "pipecat_local.daily", "--no-limits"], {"DAILY_API_KEY": DAILY_KEY}, log)
-    name = f"test-{uuid.uuid4().hex[:10]}"
-    cluster.create_namespace(name, pool=pool)
-    operated = Operated(cluster, name, daily, tmp_path)
-    operated.bot()
-    operated.start()
-    yield operated
-    operated.close()
-    daily.stop()
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def test_a_crash_loses_nothing(operated: Operated):
@@ -114,8 +76,7 @@ def test_daily_fails_for_a_while(faulty: Operated, fault: dict):
     set_faults(faulty.daily, fault)
     faulty.session(body={"end": USER_LEFT})
     faulty.until_phase("Running")
-    state = json.loads(get(f"{faulty.daily.ready['url']}/_standin/state")[1])
-    assert (state["rooms_made"], len(faulty.items("jobs")), len(faulty.items("secrets"))) == (1, 1, 1)
+    assert (faulty.daily_state()["rooms_made"], len(faulty.items("jobs")), len(faulty.items("secrets"))) == (1, 1, 1)
 
 
 def test_a_session_deleted_while_it_is_started_leaves_no_room(faulty: Operated):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipecat_operator.conclude import conclude
 from pipecat_operator.conditions import ConditionType, EndReason, Phase
-from pipecat_operator.decide import BODY_MAX, OVERDUE, PATIENCE, Look, decide
+from pipecat_operator.decide import BODY_MAX, OVERDUE, PATIENCE, SILENCE, Look, decide
 from pipecat_operator.observe import ConditionView, Trouble
 from support.objects import NOW, UID, bot, job, observed, pod, running, session, starting
 
@@ -55,7 +55,7 @@ class TestBeforeTheJob:
         trouble = Trouble(EndReason.ROOM_FAILED, "Daily gave no answer", NOW)
         plan = decide(observed(session(), bot(), start_trouble=trouble), NOW)
         assert plan.start
-        assert plan.status.condition(ConditionType.ROOM_READY).message == "Daily gave no answer"
+        assert plan.status.condition(ConditionType.ROOM_READY).message.startswith("Daily gave no answer. ")
 
     def test_trouble_with_daily_for_too_long_ends_the_session(self):
         trouble = Trouble(EndReason.ROOM_FAILED, "Daily gave no answer", NOW)
@@ -101,7 +101,7 @@ class TestBeforeTheRoom:
         assert decide(observed(starting(), bot(), job=old), NOW).look is Look.CAUSE
         cause = Trouble(EndReason.POD_REFUSED, "exceeded quota", NOW - PATIENCE)
         plan = decide(observed(starting(), bot(), job=old, cause=cause, cause_looked_for=True), NOW)
-        assert plan.status.condition(ConditionType.BOT_READY).message == "exceeded quota"
+        assert plan.status.condition(ConditionType.BOT_READY).message.startswith("exceeded quota. Raise the quota")
 
     def test_a_silent_start_ends_as_start_timeout(self):
         late = starting().model_copy(update={"metadata": session(age_s=180).metadata})
@@ -109,6 +109,39 @@ class TestBeforeTheRoom:
         assert decide(seen, NOW).look is Look.CAUSE
         plan = decide(replace(seen, cause_looked_for=True), NOW)
         assert (plan.status.end_reason, plan.terminate) == (EndReason.START_TIMEOUT, True)
+
+    def test_a_job_refused_for_now_is_told_of_the_job_not_of_the_room(self):
+        trouble = Trouble(EndReason.POD_REFUSED, "exceeded quota", NOW)
+        plan = decide(observed(session(), bot(), start_trouble=trouble), NOW)
+        assert plan.start
+        assert plan.status.condition(ConditionType.JOB_CREATED).reason == EndReason.POD_REFUSED
+        assert plan.status.condition(ConditionType.ROOM_READY) is None
+
+    @pytest.mark.parametrize(
+        ("a_pod", "says"),
+        [
+            (None, "kube-controller-manager"),
+            (pod(node=""), "kube-scheduler"),
+            (pod(), "Node node has not started its pod"),
+            (pod(phase="Running"), "see the log of pod"),
+        ],
+    )
+    def test_a_cluster_that_is_silent_for_long_is_named(self, a_pod, says):
+        old = job(created_at=NOW - SILENCE + SECOND)
+        seen = observed(starting(), bot(), job=old, pod=a_pod, cause_looked_for=True)
+        assert decide(seen, NOW).status is None
+        assert decide(seen, NOW).wake_at == old.created_at + SILENCE
+        plan = decide(seen, NOW + SECOND)
+        assert (plan.status.phase, plan.event.reason) == (Phase.STARTING, EndReason.START_TIMEOUT)
+        assert says in plan.status.message
+
+    @pytest.mark.parametrize("a_pod", [None, pod(node=""), pod(), pod(phase="Running")])
+    def test_a_timeout_names_who_was_silent(self, a_pod):
+        late = starting().model_copy(update={"metadata": session(age_s=180).metadata})
+        plan = decide(observed(late, bot(), job=job(), pod=a_pod, cause_looked_for=True), NOW)
+        assert plan.status.end_reason is EndReason.START_TIMEOUT
+        assert plan.status.message.startswith("The bot was not in the room within 180 s. ")
+        assert len(plan.status.message) > 60
 
 
 class TestTheEnd:

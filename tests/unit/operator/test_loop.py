@@ -54,6 +54,21 @@ async def test_a_failure_is_told_and_tried_again():
     assert failures == [("a", "not now")] * 2
 
 
+async def test_a_deadline_of_the_works_own_is_kept_though_a_later_try_was_asked_for():
+    calls, done = [], asyncio.Event()
+
+    async def work(key: str) -> None:
+        calls.append(key)
+        if len(calls) == 1:
+            raise Retry("not now", retry_after=60, within=0.01)
+        done.set()
+
+    queue = KeyedQueue(work, lambda key, error: None)
+    queue.add("a")
+    await _worked(queue, done)
+    assert calls == ["a"] * 2
+
+
 async def test_a_wake_up_comes_by_itself():
     calls, done = [], asyncio.Event()
 

@@ -74,10 +74,16 @@ class Domain:
         self.id = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.daily.test"))
         self.api_key = api_key
         self.base_url = base_url
-        self.clock = clock
+        self._clock = clock
+        self.ahead_s = 0.0
+        """How far its clock is ahead of everybody else's."""
         self._rooms: dict[str, Room] = {}
         self.made: list[str] = []
-        """Names of the rooms ever made."""
+        """The name of every room ever made."""
+
+    def clock(self) -> float:
+        """The domain's own time, in Unix seconds."""
+        return self._clock() + self.ahead_s
 
     def make(self, body: dict[str, Any]) -> Room:
         """POST /rooms."""

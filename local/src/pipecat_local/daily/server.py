@@ -4,7 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from email.utils import formatdate
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -14,12 +15,22 @@ from pipecat_local.daily.rooms import Domain, JoinRefused, Refused
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+ERRORS: Final = {
+    400: "invalid-request-error",
+    401: "authentication-error",
+    403: "forbidden-error",
+    404: "not-found",
+    429: "rate-limit-error",
+}
+"""Daily's word for each status; server-error for the others."""
+
 
 @dataclass(slots=True)
 class Fault:
     """What the next ``calls`` calls of ``method`` get instead of an answer.
 
     ``status`` 0: the connection is dropped. ``after``: the call is carried out first, its answer is lost.
+    ``info``: Daily's sentence.
     """
 
     method: str
@@ -27,6 +38,7 @@ class Fault:
     calls: int = 1
     after: bool = False
     retry_after: int | None = None
+    info: str = "a fault that was asked for"
 
 
 class Server:
@@ -58,6 +70,7 @@ class Server:
                 web.get("/v1/presence", self._presence),
                 web.get("/_standin/state", self._state),
                 web.post("/_standin/faults", self._set_faults),
+                web.post("/_standin/domain", self._set_domain),
                 web.get("/{room}/join", self._calls.join),
                 web.get("/{room}", self._page),
             ]
@@ -71,6 +84,7 @@ class Server:
         route = request.match_info.route.resource.canonical if request.match_info.route.resource else request.path
         answer = await self._rest(request, handler)
         self._counts[f"{request.method} {route} {answer.status}"] += 1
+        answer.headers["Date"] = formatdate(self._domain.clock(), usegmt=True)
         return answer
 
     async def _rest(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -95,7 +109,7 @@ class Server:
     def _fail(self, request: web.Request, fault: Fault) -> web.Response:
         if fault.status == 0 and request.transport:
             request.transport.abort()
-        answer = _refusal(Refused(fault.status or 500, "server-error", "a fault that was asked for"))
+        answer = _refusal(Refused(fault.status or 500, ERRORS.get(fault.status, "server-error"), fault.info))
         if fault.retry_after is not None:
             answer.headers["Retry-After"] = str(fault.retry_after)
         return answer
@@ -152,6 +166,7 @@ class Server:
             {
                 "rooms": [self._domain.json(room) for room in self._domain.rooms()],
                 "rooms_made": len(self._domain.made),
+                "made": self._domain.made,
                 "presence": self._calls.presence(),
                 "calls": dict(self._counts),
             }
@@ -159,6 +174,13 @@ class Server:
 
     async def _set_faults(self, request: web.Request) -> web.Response:
         self._faults = [Fault(**fault) for fault in await request.json()]
+        return web.json_response({})
+
+    async def _set_domain(self, request: web.Request) -> web.Response:
+        """``api_key``: the one that is valid from now on; ``ahead_s``: how far Daily's clock is ahead."""
+        asked = await request.json()
+        self._domain.api_key = asked.get("api_key", self._domain.api_key)
+        self._domain.ahead_s = asked.get("ahead_s", self._domain.ahead_s)
         return web.json_response({})
 
     async def _page(self, request: web.Request) -> web.Response:
