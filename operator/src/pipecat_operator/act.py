@@ -186,13 +186,17 @@ class Actor:
         wanted = session.spec.room
         if wanted.url is not None:
             return RoomStatus(url=wanted.url)
+        if observed.room:
+            return observed.room
         expires_at = room_expiry(observed.limits, self._clock())
         ours = {"exp": int(expires_at.timestamp()), "eject_at_room_exp": True}
         theirs = dict(wanted.properties)
         defaults = dict(observed.bot.spec.room) if observed.bot else {}
         name = names.room_name(self._installation, session.metadata.uid)
         room = await self._daily.make_room(name, defaults | theirs | ours)
-        return RoomStatus(name=room.name, url=room.url, expires_at=room.expires_at)
+        made = RoomStatus(name=room.name, url=room.url, expires_at=room.expires_at)
+        self._cache.room_made(session.metadata.uid, made)
+        return made
 
     async def _secret(self, session: BotSession, room: RoomStatus, expires_at: datetime) -> None:
         bot_token = user_token = None

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from pipecat_operator.api import Bot, BotSession, resolve_limits
+from pipecat_operator.api import Bot, BotSession, RoomStatus, resolve_limits
 from pipecat_operator.conditions import Phase
 from pipecat_operator.kube import Object
 from pipecat_operator.observe import (
@@ -64,6 +64,7 @@ class Cache:
         self._pods: dict[Place, PodView] = {}
         self._bots: dict[BotKey, Bot] = {}
         self._by_bot: defaultdict[BotKey, set[str]] = defaultdict(set)
+        self._rooms: dict[str, RoomStatus] = {}
         self._start_troubles: dict[str, Trouble] = {}
 
     # What decisions read
@@ -83,6 +84,7 @@ class Cache:
             bot=bot,
             job=job,
             pod=self._pods.get(_place(session)),
+            room=self._rooms.get(uid),
             start_trouble=self._start_troubles.get(uid),
         )
 
@@ -128,6 +130,8 @@ class Cache:
             self._sessions[uid] = session
             self._seen_at.setdefault(uid, self._first_seen(session))
             self._by_bot[_bot_key(session)].add(uid)
+            if session.status.room:
+                self._rooms.pop(uid, None)
         self._changed(uid)
 
     def apply_bot(self, kind: str | None, body: Object) -> None:
@@ -206,6 +210,11 @@ class Cache:
         if session and (job := self._jobs.get(_place(session))):
             self._jobs[_place(session)] = replace(job, gone=True)
 
+    def room_made(self, uid: str, room: RoomStatus) -> None:
+        """For another try to start, should this one fail; a status that tells it makes it needless."""
+        if uid in self._sessions:
+            self._rooms[uid] = room
+
     def start_failed(self, uid: str, trouble: Trouble | None) -> None:
         """Why the last try to start failed; None: it did not."""
         if trouble is None:
@@ -271,7 +280,7 @@ class Cache:
                 del self._by_bot[_bot_key(session)]
             self._jobs.pop(_place(session), None)
             self._pods.pop(_place(session), None)
-        for kept in (self._seen_at, self._finished, self._start_troubles):
+        for kept in (self._seen_at, self._finished, self._rooms, self._start_troubles):
             kept.pop(uid, None)
 
 

@@ -30,18 +30,19 @@ SKEW_S: Final = 60.0
 
 
 class DailyError(Exception):
-    """A call to Daily that failed. The text is Daily's own and holds no key or token."""
+    """A call to Daily that failed. The text is Daily's own and holds no key or token; ``call`` is the operation."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, call: str, retry_after: float | None = None) -> None:
         super().__init__(message)
+        self.call = call
         self.retry_after = retry_after
 
 
 class DailyRefused(DailyError):
     """4xx."""
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, call: str, status: int) -> None:
+        super().__init__(message, call)
         self.status = status
 
 
@@ -160,7 +161,8 @@ class Daily:
                 answer: dict[str, Any] = await response.json()
                 return answer
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise DailyUnavailable(f"Daily gave no answer to {operation}: {type(error).__name__}") from error
+            said = f"Daily gave no answer to {operation}: {type(error).__name__}"
+            raise DailyUnavailable(said, operation) from error
         finally:
             self._metrics.daily_call(operation, outcome, time.monotonic() - began)
 
@@ -185,8 +187,8 @@ async def _error(operation: str, response: aiohttp.ClientResponse, ahead: float)
         message += f". Daily's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the operator's"
     if response.status == 429 or response.status >= 500:
         after = response.headers.get("Retry-After", "")
-        return DailyUnavailable(message, float(after) if after.isdigit() else None)
-    return DailyRefused(message, response.status)
+        return DailyUnavailable(message, operation, float(after) if after.isdigit() else None)
+    return DailyRefused(message, operation, response.status)
 
 
 def _room(answer: dict[str, Any]) -> Room:

@@ -56,6 +56,8 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
+        self.call = ""
+        """Method and path."""
 
 
 class NotFound(ApiError):
@@ -224,6 +226,15 @@ class Kube:
         content_type: str = "application/json",
     ) -> Object:
         self.guard()
+        try:
+            return await self._send(method, path, body, params, content_type)
+        except ApiError as error:
+            error.call = f"{method} {path}"
+            raise
+
+    async def _send(
+        self, method: str, path: str, body: Any, params: dict[str, str] | None, content_type: str
+    ) -> Object:
         headers = {**self._headers(), "Content-Type": content_type}
         try:
             async with self._http.request(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 BACKOFF_FIRST_S: Final = 0.25
-BACKOFF_MAX_S: Final = 60.0
+BACKOFF_MAX_S: Final = 15.0
 
 SPARE: Final = 100
 """Wishes that were replaced stay in the heap until they outnumber the others by so many."""
@@ -19,13 +19,17 @@ Work = Callable[[str], Awaitable[float | None]]
 class Retry(Exception):
     """Raised by the work: try this key again after ``retry_after`` at the earliest, within ``within`` at the latest.
 
-    Both in seconds; ``within`` wins: the work has a deadline of its own to keep.
+    Both in seconds; ``within`` wins: the work has a deadline of its own to keep. ``call`` is what failed: another one
+    than the last time means that the work got further.
     """
 
-    def __init__(self, cause: str, retry_after: float | None = None, within: float | None = None) -> None:
+    def __init__(
+        self, cause: str, retry_after: float | None = None, within: float | None = None, call: str = ""
+    ) -> None:
         super().__init__(cause)
         self.retry_after = retry_after
         self.within = within
+        self.call = call
 
 
 def backoff(failures: int, after: float | None, spread: float) -> float:
@@ -45,7 +49,8 @@ class KeyedQueue:
         self._waiting: set[str] = set()
         """Those in the queue, and those to put there once their worker is done."""
         self._busy: set[str] = set()
-        self._failures: dict[str, int] = {}
+        self._failures: dict[str, tuple[str, int]] = {}
+        """What failed last, and how often in a row."""
         self._wake_at: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
         self._sooner = asyncio.Event()
@@ -95,10 +100,13 @@ class KeyedQueue:
         try:
             again = await self._work(key)
         except Exception as error:
-            self._failures[key] = failures = self._failures.get(key, 0) + 1
             self._on_failure(key, error)
-            # What was refused with a Retry-After has it, whichever call it was.
+            # Failed calls say which it was, and have the Retry-After that they were refused with.
+            call: str = getattr(error, "call", "")
             after: float | None = getattr(error, "retry_after", None)
+            last, times = self._failures.get(key, ("", 0))
+            failures = times + 1 if call == last else 1
+            self._failures[key] = (call, failures)
             within = error.within if isinstance(error, Retry) else None
             delay = backoff(failures, after, random.random())  # noqa: S311
             self.wake(key, delay if within is None else min(delay, within))

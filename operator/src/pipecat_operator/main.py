@@ -33,6 +33,7 @@ from pipecat_operator.sweep import SessionLister, resync, sweep
 from pipecat_operator.turns import AskingSelector, event_loop
 from pipecat_operator.watch import Reflector
 
+INSTALLATION_AGAIN_S = 1.0
 EX_CONFIG = 78
 """sysexits.h: configuration error."""
 
@@ -102,11 +103,26 @@ async def _with_clients(
     kube = Kube(guard=lease.check)
     daily = Daily(settings, metrics, guard=lease.check, clock=now)
     try:
-        installation = settings.installation_id or await installation_id(kube, namespace)
-        await _lead(settings, metrics, readiness, stop, kube, daily, lease, installation)
+        async with asyncio.TaskGroup() as group:
+            holding = group.create_task(lease.hold())
+            installation = settings.installation_id or await _installation(kube, namespace, stop)
+            if installation:
+                await _lead(settings, metrics, readiness, stop, kube, daily, installation)
+            holding.cancel()
     finally:
         await daily.close()
         await kube.close()
+
+
+async def _installation(kube: Kube, namespace: str, stop: asyncio.Event) -> str | None:
+    """As soon as it can be read or made; None: stopped before."""
+    while not stop.is_set():
+        try:
+            return await installation_id(kube, namespace)
+        except ApiError as error:
+            logger.warning("The installation id can't be read or made yet: {}", error)
+            await asyncio.sleep(INSTALLATION_AGAIN_S)
+    return None
 
 
 async def _lead(
@@ -116,7 +132,6 @@ async def _lead(
     stop: asyncio.Event,
     kube: Kube,
     daily: Daily,
-    lease: Lease,
     installation: str,
 ) -> None:
     """Everything only the leader does, until stopped."""
@@ -154,7 +169,7 @@ async def _lead(
     lister = SessionLister(kube, namespaces)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(job) for job in (lease.hold(), jobs.run(), pods.run())]
+        tasks = [group.create_task(job) for job in (jobs.run(), pods.run())]
         # Jobs and Pods first: no decision may rest on a session without them.
         if await _unless_stopped(_filled(jobs, pods, lister, cache), stop):
             readiness.missing = None

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from pipecat_operator import names
-from pipecat_operator.api import Bot, BotSession, Limits
+from pipecat_operator.api import Bot, BotSession, Limits, RoomStatus
 from pipecat_operator.conditions import EndReason
 from pipecat_operator.kube import Object
 
@@ -97,6 +97,8 @@ class Observed:
     bot: Bot | None = None
     job: JobView | None = None
     pod: PodView | None = None
+    room: RoomStatus | None = None
+    """Made by a try to start that then failed of something else."""
     start_trouble: Trouble | None = None
     """Why the last try to make the room, Secret and Job failed."""
     cause: Trouble | None = None

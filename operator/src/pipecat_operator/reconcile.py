@@ -101,7 +101,7 @@ class Reconciler:
         except TRANSIENT as error:
             reason = EndReason.ROOM_FAILED if isinstance(error, DailyError) else EndReason.START_TIMEOUT
             self._cache.start_failed(uid, Trouble(reason, str(error), self._clock()))
-            raise Retry(str(error), error.retry_after, self._until(deadline)) from error
+            raise Retry(str(error), error.retry_after, self._until(deadline), error.call) from error
         self._cache.start_failed(uid, None)
         await self._write(session, wanted)
         self._metrics.job_created((self._clock() - observed.seen_at).total_seconds())
@@ -111,14 +111,15 @@ class Reconciler:
         # Read what decide saw now: finishing drops it from the cache.
         observed = self._cache.observed(session.metadata.uid)
         await self._actor.write_status(session, wanted)
-        if wanted.phase is session.status.phase or wanted.phase is None:
+        before = session.status.phase or Phase.PENDING
+        if wanted.phase is before or wanted.phase is None:
             return
         logger.info(
             "Session {} {}/{}: {} -> {}{}",
             session.metadata.uid,
             session.metadata.namespace,
             session.metadata.name,
-            session.status.phase or Phase.PENDING,
+            before,
             wanted.phase,
             f", {wanted.end_reason}: {wanted.message}" if wanted.end_reason else "",
         )
