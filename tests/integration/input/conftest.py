@@ -21,6 +21,7 @@ from pipecat_operator.kube import TOO_LARGE
 from support.operated import DAILY_KEY, WAIT_S, Child, Operated, get
 from support.raw_api import RawApi
 
+SETTLED_S = 15.0
 CALLS_MAX = 12
 """Of the operator for one bad object, to Daily or writing to the API server: five and two are a good life's."""
 
@@ -108,7 +109,7 @@ class Ground:
             return status if what(status) else {}
 
         try:
-            return wait_until(f"session {name!r}", told, WAIT_S, 0.01)
+            return wait_until(f"session {name!r}", told, SETTLED_S, 0.01)
         except TimeoutError as error:
             error.add_note(json.dumps(self.status("botsessions", name))[:3000])
             error.add_note(self.operator.log()[-3000:])
