@@ -18,7 +18,7 @@ from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import wait_until
 from pipecat_operator.conditions import MESSAGE_MAX, EndReason
 from pipecat_operator.kube import TOO_LARGE
-from support.operated import DAILY_KEY, WAIT_S, Child, Operated, get
+from support.operated import DAILY_KEY, Child, Operated, get
 from support.raw_api import RawApi
 
 SETTLED_S = 15.0
