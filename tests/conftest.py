@@ -16,11 +16,13 @@ import pytest
 from pipecat_local.controlplane import Cluster
 from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import tethered, wait_until
+from support.leaks import Leak, search
 
 ROOT = Path(__file__).parents[1]
 FOLDER = "PIPECAT_TEST_CLUSTER"
 """In the environment: where the control plane of this run keeps its files."""
 START_S = 120.0
+LEAKS = pytest.StashKey[list[Leak]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,6 +62,28 @@ def pytest_configure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
     config.add_cleanup(end)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that told a secret has failed: its logs and the audit log hold all that was said of sessions."""
+    config = session.config
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    folders = [Path(config._tmp_path_factory.getbasetemp())]  # The workers' folders are below.
+    if FOLDER in os.environ:
+        folders.append(Path(os.environ[FOLDER]))
+    config.stash[LEAKS] = found = search(folders)
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Where a secret was told."""
+    if found := config.stash.get(LEAKS, []):
+        terminalreporter.section("Secrets were told", red=True)
+        for leak in found:
+            terminalreporter.line(str(leak))
 
 
 def _wanted(config: pytest.Config) -> bool:

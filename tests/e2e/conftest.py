@@ -12,6 +12,7 @@ import yaml
 from pipecat_local import observer
 from pipecat_local.observer import Sessions
 from pipecat_local.stack import ROOT, Stack
+from support import leaks
 
 NAMESPACE = "default"
 FINISHING_BOT = os.path.relpath(Path(__file__).parent / "bots" / "finishing.py", ROOT / "bot_image")
@@ -23,6 +24,9 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     """With the Bots `assistant` (the example) and `finishing` (ends the call after its first answer)."""
     async with Stack(tmp_path_factory.mktemp("stack")) as running:
         running.put_bot_keys(NAMESPACE)
+        services = running.services
+        assert services is not None
+        leaks.note(running.folder, [services.daily_api_key, services.bot_keys["OPENAI_API_KEY"]])
         example = yaml.safe_load((ROOT / "examples" / "bot.yaml").read_text())
         finishing = {
             **example,

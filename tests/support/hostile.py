@@ -42,7 +42,7 @@ TEXTS = (
     "\ud800",
     "\udfff\ud800",
     "\U0001f916",
-    "аsѕistant",
+    "\u0430s\u0455istant",
     "e\u0301" * 9,
     "\u200b",
     "\ufeff",

@@ -14,13 +14,13 @@ from typing import Any
 
 from pipecat_local.controlplane import Cluster, free_ports
 from pipecat_local.processes import tethered, wait_until
+from support.keys import DAILY_KEY
 
 WAIT_S = 40.0
 SCRIPTED = "scripted:dev"
 REAL = "pipecat-bot:dev"
 """The bot's host, from this checkout."""
 SCRIPTED_SPEC: dict[str, Any] = {"image": SCRIPTED, "resources": {"requests": {"cpu": "1m"}}}
-DAILY_KEY = "the-daily-api-key-of-the-tests-0123456789"
 
 
 class Child:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from pipecat_operator.api import Bot, BotSession, RoomStatus, resolve_limits
+from pipecat_operator.api import Bot, BotSession, BotSessionStatus, RoomStatus, resolve_limits
 from pipecat_operator.conditions import Phase
 from pipecat_operator.kube import Object
 from pipecat_operator.observe import (
@@ -203,6 +203,11 @@ class Cache:
     def retain_pods(self, namespace: str | None, uids: Set[str]) -> None:
         """As for Jobs."""
         self._retain(self._pods, namespace, uids)
+
+    def end_untold(self, session: BotSession, status: BotSessionStatus) -> None:
+        """It ended, and is too large for its status to be stored: it waits for its TTL all the same."""
+        self._finish(session.metadata.uid, session.model_copy(update={"status": status}))
+        self._changed(session.metadata.uid)
 
     def job_was_deleted(self, uid: str) -> None:
         """We deleted it ourselves, or the API server says it isn't there."""

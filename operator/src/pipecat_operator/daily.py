@@ -192,10 +192,17 @@ async def _error(operation: str, response: aiohttp.ClientResponse, ahead: float)
 
 
 def _room(answer: dict[str, Any]) -> Room:
-    exp = (answer.get("config") or {}).get("exp")
     return Room(
         name=str(answer["name"]),
         url=str(answer["url"]),
         created_at=datetime.fromisoformat(str(answer["created_at"])),
-        expires_at=datetime.fromtimestamp(exp, UTC) if exp else None,
+        expires_at=_time((answer.get("config") or {}).get("exp")),
     )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    """None: never, or later than a datetime tells: whoever made that room meant never."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    except (OverflowError, ValueError, OSError):
+        return None

@@ -15,7 +15,7 @@ from pipecat_operator.conclude import Conclusion
 from pipecat_operator.conditions import EndReason, Phase
 from pipecat_operator.daily import DailyError
 from pipecat_operator.decide import Look, Plan, decide
-from pipecat_operator.kube import NotFound, OtherObject
+from pipecat_operator.kube import NotFound, OtherObject, Refused
 from pipecat_operator.loop import Retry
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.observe import Observed, Trouble
@@ -110,7 +110,13 @@ class Reconciler:
         """Write the status, and tell of a change of phase."""
         # Read what decide saw now: finishing drops it from the cache.
         observed = self._cache.observed(session.metadata.uid)
-        await self._actor.write_status(session, wanted)
+        try:
+            await self._actor.write_status(session, wanted)
+        except Refused as refused:
+            if wanted.phase is None or not wanted.phase.finished:
+                raise
+            logger.warning("Session {}: its end is told by an event only: {}", session.metadata.uid, refused)
+            self._cache.end_untold(session, wanted)
         before = session.status.phase or Phase.PENDING
         if wanted.phase is before or wanted.phase is None:
             return

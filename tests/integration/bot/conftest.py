@@ -17,9 +17,9 @@ import pytest
 
 from pipecat_local.processes import tethered, wait_until
 from pipecat_local.serving import PYTHONPATH
+from support.keys import DAILY_KEY_OF_BOTS as DAILY_KEY
+from support.keys import OPENAI_KEY
 
-DAILY_KEY = "daily-key-of-the-stand-in-for-tests"
-OPENAI_KEY = "sk-openai-key-of-the-stand-in"
 READY_S = 40.0
 EXIT_S = 40.0
 

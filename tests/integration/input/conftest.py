@@ -18,9 +18,10 @@ from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import wait_until
 from pipecat_operator.conditions import MESSAGE_MAX, EndReason
 from pipecat_operator.kube import TOO_LARGE
-from support.operated import DAILY_KEY, WAIT_S, Child, Operated, get
+from support.operated import DAILY_KEY, Child, Operated, get
 from support.raw_api import RawApi
 
+SETTLED_S = 15.0
 CALLS_MAX = 12
 """Of the operator for one bad object, to Daily or writing to the API server: five and two are a good life's."""
 
@@ -32,8 +33,16 @@ class Ground:
         self.operated = operated
         self.api = api
         self.root = f"/apis/pipecat.dev/v1alpha1/namespaces/{operated.namespace}"
-        self.operator: Child = operated.start()
+        self.operator: Child = self._started()
         self._canary: dict[str, Any] = {}
+
+    def _started(self) -> Child:
+        return self.operated.start(PIPECAT_OPERATOR_SWEEP_SECONDS="2")
+
+    def restart(self) -> None:
+        """The operator ends, and another one begins with a list of all there is."""
+        assert self.operator.stop() == 0
+        self.operator = self._started()
 
     def create(self, kind: str, body: Any) -> tuple[int, dict[str, Any]]:
         """POST it."""
@@ -108,7 +117,7 @@ class Ground:
             return status if what(status) else {}
 
         try:
-            return wait_until(f"session {name!r}", told, WAIT_S, 0.01)
+            return wait_until(f"session {name!r}", told, SETTLED_S, 0.01)
         except TimeoutError as error:
             error.add_note(json.dumps(self.status("botsessions", name))[:3000])
             error.add_note(self.operator.log()[-3000:])
@@ -129,10 +138,10 @@ class Ground:
     @contextmanager
     def bearing(self) -> Iterator[None]:
         """The operator bears what happens inside: no failure, no traceback, few calls, an empty queue."""
-        logged, before = len(self.operator.log()), self.counts()
+        first, logged, before = self.operator, len(self.operator.log()), self.counts()
         yield
         wait_until("an empty queue", lambda: self.metric("pipecat_queue_depth") == 0, 10)
-        said = self.operator.log()[logged:]
+        said = self.operator.log()[logged if self.operator is first else 0 :]
         assert self.operator.ended() is None, said
         assert get(f"{self.operated.metrics_url}/healthz")[0] == 200
         assert "Traceback" not in said, said
@@ -144,13 +153,18 @@ class Ground:
         """What the operator has done so far."""
         return {
             "failures": self.metric("pipecat_reconcile_failures_total"),
-            "daily": self.metric("pipecat_daily_request_seconds_count"),
+            "daily": self.metric("pipecat_daily_request_seconds_count") - self.sweeps(),
         }
 
-    def metric(self, name: str) -> float:
-        """The sum over its labels."""
+    def sweeps(self) -> float:
+        """Lists of Daily's rooms."""
+        return self.metric("pipecat_daily_request_seconds_count", "list_rooms")
+
+    def metric(self, name: str, label: str = "") -> float:
+        """The sum over its labels, or over those that say so."""
         _, text = get(f"{self.operated.metrics_url}/metrics")
-        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
+        lines = [line for line in text.splitlines() if re.match(rf"{name}[ {{]", line) and label in line]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     def canary(self, name: str) -> dict[str, Any]:
         """A good session that runs."""

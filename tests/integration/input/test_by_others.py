@@ -1,14 +1,17 @@
 """What somebody else writes on our objects, or with our labels: borne, and told apart from what is ours."""
 
 import json
+import urllib.request
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipecat_local.processes import wait_until
 from pipecat_operator.names import ANNOTATION_LIMITS, LABEL_MANAGED_BY, LABEL_SESSION, MANAGED_BY, job_name
 from support.hostile import KEYS, TEXTS, examples, fitting, scalars, schema
+from support.keys import DAILY_KEY
 
 pytestmark = pytest.mark.usefixtures("beside")
 
@@ -108,3 +111,35 @@ def test_an_object_with_our_labels(ground, kind: str, of: str, named: bool, owne
         )
         ground.stays_as_it_is(session)
         ground.stop_and_end(session)
+
+
+@pytest.mark.parametrize("exp", [1e300, 10**18, 253402300800, 1e11])
+def test_a_room_of_somebody_else_that_lasts_for_ever(ground, exp: float):
+    url, name = ground.operated.daily.ready["api_url"], f"somebodys-{exp:.0e}".replace("+", "")
+    body = json.dumps({"name": name, "properties": {"exp": exp}}).encode()
+    headers = {"Authorization": f"Bearer {DAILY_KEY}", "Content-Type": "application/json"}
+    with ground.bearing():
+        urllib.request.urlopen(urllib.request.Request(f"{url}/rooms", body, headers), timeout=5).close()
+        swept = ground.sweeps()
+        wait_until("two sweeps", lambda: ground.sweeps() >= swept + 2, 15)
+
+
+def test_an_operator_starts_over_whatever_is_there(ground):
+    """What it bears one by one must not end the list that it begins with."""
+    with ground.living() as session, ground.living() as other:
+        path = f"{ground.root}/botsessions/{session['metadata']['name']}/status"
+        assert (
+            ground.api("PATCH", path, {"status": {"phase": "Failed", "endReason": "x", "endedAt": TIMES[0]}}, MERGE)[0]
+            == 200
+        )
+        job = f"/apis/batch/v1/namespaces/{ground.operated.namespace}/jobs/{job_name(other['metadata']['uid'])}"
+        garbled = {"metadata": {"annotations": {ANNOTATION_LIMITS: "[" * 100_000}}}
+        assert ground.api("PATCH", job, garbled, MERGE)[0] == 200
+        deep = b"[" * 9_000 + b"]" * 9_000
+        manifest = b'{"apiVersion":"pipecat.dev/v1alpha1","kind":"BotSession","metadata":{"name":"deep"},'
+        manifest += b'"spec":{"botRef":{"name":"good"},"body":{"a":' + deep + b"}}}"
+        assert ground.create("botsessions", manifest)[0] == 201
+        ground.restart()
+        ground.stays_as_it_is(other)
+        ground.stop_and_end(other)
+        ground.remove("botsessions", "deep")

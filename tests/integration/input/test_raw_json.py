@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipecat_local.processes import wait_until
 from support.hostile import examples
 
 pytestmark = pytest.mark.usefixtures("beside")
@@ -43,7 +44,9 @@ ODD = [
     b"\xef\xbb\xbf1",
 ]
 LEVELS = [100, 999, 1_000, 4_990, 9_900, 9_997, 10_001, 100_000]
-SIZES = [63 * 1024, 64 * 1024, 1_000_000, 1_571_000, 1_572_000, 1_572_300, 1_600_000, 3_000_000, 3_200_000]
+SIZES = [63 * 1024, 64 * 1024, 1_000_000, 1_571_000, 1_600_000, 3_000_000, 3_200_000]
+FULL = 1_572_000
+"""Bytes of a body that etcd just stores, and then no status any more."""
 
 
 def deep(levels: int, opening: bytes = b'{"a":', closing: bytes = b"}") -> bytes:
@@ -95,6 +98,14 @@ def test_a_session_of_any_size(ground, field: bytes, size: int):
 def test_a_bot_of_any_size(ground, spec: bytes, size: int):
     its_session = request(b"BotSession", b"s", b'"botRef":{"name":"b"}')
     ground.bears("bots", request(b"Bot", b"b", b'"image":"x",' + spec % (b"x" * size)), its_session)
+
+
+def test_a_session_that_leaves_no_room_for_its_status(ground):
+    spec = b'"botRef":{"name":"good"},"session":{"ttlSecondsAfterFinished":1},"body":{"a":"%s"}' % (b"x" * FULL)
+    with ground.bearing():
+        assert ground.create("botsessions", request(b"BotSession", b"full", spec))[0] == 201
+        wait_until("its event", lambda: "BodyTooLarge" in dict(ground.operated.events()), 20)
+        wait_until("its TTL", lambda: ground.api("GET", f"{ground.root}/botsessions/full")[0] == 404, 20)
 
 
 @examples(20)

@@ -7,6 +7,8 @@ import signal
 import pytest
 
 from pipecat_local.processes import wait_until
+from support.keys import IN_A_BODY, KEYS
+from support.leaks import leaks
 from support.operated import DAILY_KEY, Operated, get, hang_up, set_faults
 
 USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
@@ -114,17 +116,14 @@ def test_somebody_elses_job_stands_in_the_way(idle: Operated):
 
 
 def test_no_secret_is_told_anywhere(operated: Operated):
-    uid = operated.session(body={"end": USER_LEFT, "pin": "of-the-user-4711"})
+    uid = operated.session(body={"end": USER_LEFT, "pin": IN_A_BODY})
     pod = operated.until_phase("Running")["podName"]
     operated.kubectl("delete", "pod", pod)
     operated.until_ended()
     told = [operated.kubectl("get", "jobs,pods,events", "-o", "json"), operated._operators[0].log()]
     told += [json.dumps(operated.get("botsession", "s")["status"]), get(f"{operated.metrics_url}/metrics")[1]]
     secret = operated.get("secret", f"bs-{uid}")["data"]
-    told += [line for line in operated.cluster.audit_log.read_text().splitlines() if operated.namespace in line]
     for text in told:
-        assert DAILY_KEY not in text
-        assert "of-the-user-4711" not in text
-        assert "eyJ" not in text, "a token"
+        assert not list(leaks(text.encode(), KEYS))
         assert secret["botToken"] not in text
         assert secret["userToken"] not in text

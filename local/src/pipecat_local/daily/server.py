@@ -102,8 +102,8 @@ class Server:
             answer = await handler(request)
         except Refused as refused:
             answer = _refusal(refused)
-        except ValueError:
-            answer = _refusal(Refused(400, "invalid-request-error", "the body is not JSON"))
+        except (ValueError, RecursionError):
+            answer = _refusal(Refused(400, "invalid-request-error", "the body is not JSON, or too deep"))
         return self._fail(request, fault) if fault else answer
 
     def _fail(self, request: web.Request, fault: Fault) -> web.Response:

@@ -19,8 +19,8 @@ from pipecat_local.caller.judge import Verdict
 from pipecat_local.processes import tethered
 from pipecat_local.speech.phrases import BOOK, UNLISTED, Entry
 from pipecat_local.speech.recogniser import LOUD, RATE, Recogniser
+from support.keys import DAILY_KEY_OF_BOTS as KEY
 
-KEY = "daily-key-of-the-stand-in-for-tests"
 SEED = 11
 CALL_S = 90.0
 BOT = Path(__file__).with_name("bot.py")

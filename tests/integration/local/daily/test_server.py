@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from pipecat_local.serving import PYTHONPATH
+from support.keys import DAILY_KEY_OF_THE_STAND_IN as KEY
 from support.operated import Child
 
-KEY = "a-key-of-at-least-thirty-two-bytes-for-hs256"
 RATE = 16000
 WAIT_S = 20.0
 
