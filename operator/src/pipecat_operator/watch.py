@@ -7,20 +7,13 @@ from typing import Final
 
 from loguru import logger
 
-from pipecat_operator.kube import ApiError, Expired, Kube, Object, Refused, Resource
+from pipecat_operator.kube import ApiError, Expired, Kube, Object, Refused, Resource, where
 
 SERVER_TIMEOUT_S: Final = 600
 INACTIVITY_S: Final = 90.0
 """The API server sends a bookmark about every minute, so a longer silence is a dead connection."""
 
 BACKOFF_MAX_S: Final = 10.0
-
-
-def where(resource: Resource, namespace: str | None) -> str:
-    """For a log line, with what to do should it be about a namespace that is gone."""
-    if namespace is None:
-        return resource.plural
-    return f"{resource.plural} of {namespace} (is it deleted? take it out of the watched namespaces)"
 
 
 class Reflector:
@@ -51,7 +44,7 @@ class Reflector:
         self._unsynced = set(self._namespaces)
         self._listed = False
         self.synced = asyncio.Event()
-        """Set once everything was listed, save namespaces that we may not list: of one that is deleted our rights went."""
+        """Set once everything was listed, save namespaces that we may not list: one that is deleted took our rights."""
 
     async def run(self) -> None:
         """Until cancelled."""
