@@ -17,10 +17,11 @@ IMAGES = {
 
 
 @contextlib.contextmanager
-def process_node(cluster: Cluster, name: str, folder: Path) -> Iterator[Child]:
-    """A node in a pool of its own, both of that name. It may be gone already when this ends."""
-    taint = {"key": POOL, "value": name, "effect": "NoSchedule"}
-    metadata = {"name": name, "labels": {POOL: name}}
+def process_node(cluster: Cluster, name: str, folder: Path, pool: str | None = None) -> Iterator[Child]:
+    """A node in that pool, else in one of its own name. Both may be gone already when this ends."""
+    pool = pool or name
+    taint = {"key": POOL, "value": pool, "effect": "NoSchedule"}
+    metadata = {"name": name, "labels": {POOL: pool}}
     node = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"taints": [taint]}}
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(node))
     images = folder / "images.json"
@@ -31,5 +32,6 @@ def process_node(cluster: Cluster, name: str, folder: Path) -> Iterator[Child]:
     try:
         yield child
     finally:
-        child.stop()
+        if child.ended() is None:
+            child.stop()
         cluster.kubectl("delete", "node", name, "--wait=false", "--ignore-not-found")

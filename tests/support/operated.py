@@ -239,9 +239,11 @@ class Operated:
 
 
 @contextlib.contextmanager
-def new_namespace(cluster: Cluster, pool: str, daily: Child, folder: Path) -> Iterator[Operated]:
+def new_namespace(
+    cluster: Cluster, pool: str, daily: Child, folder: Path, name: str | None = None
+) -> Iterator[Operated]:
     """A namespace without an operator yet."""
-    name = f"test-{uuid.uuid4().hex[:10]}"
+    name = name or f"test-{uuid.uuid4().hex[:10]}"
     cluster.create_namespace(name, pool=pool)
     operated = Operated(cluster, name, daily, folder)
     yield operated

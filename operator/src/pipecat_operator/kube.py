@@ -121,6 +121,13 @@ CONFIGMAPS: Final = Resource("", "v1", "configmaps")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
 
 
+def where(resource: Resource, namespace: str | None) -> str:
+    """For a log line, with what to do should it be about a namespace that is gone."""
+    if namespace is None:
+        return resource.plural
+    return f"{resource.plural} of {namespace} (is it deleted? take it out of the watched namespaces)"
+
+
 def login() -> kopf.ConnectionInfo:
     """The credentials of the pod's service account, else of the kubeconfig.
 

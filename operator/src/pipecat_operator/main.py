@@ -99,7 +99,7 @@ async def _with_clients(
     lease: Lease,
     namespace: str,
 ) -> None:
-    readiness.missing = "the caches are not filled yet"
+    readiness.missing = "the caches are not filled yet: the log says what can't be listed"
     kube = Kube(guard=lease.check)
     daily = Daily(settings, metrics, guard=lease.check, clock=now)
     try:

@@ -13,7 +13,7 @@ from pipecat_operator.advice import advised
 from pipecat_operator.cache import Cache
 from pipecat_operator.conditions import EndReason, Phase
 from pipecat_operator.daily import Daily, DailyError, Room
-from pipecat_operator.kube import BOTS, SESSIONS, ApiError, Kube, Object, Resource
+from pipecat_operator.kube import BOTS, SESSIONS, ApiError, Kube, Object, Refused, Resource, where
 from pipecat_operator.rooms import RoomDeleter
 
 ORPHAN_AGE: Final = timedelta(minutes=10)
@@ -39,10 +39,21 @@ class SessionLister:
         return found
 
     async def refill(self, cache: Cache) -> None:
-        """Make the cache whole again."""
+        """Make the cache whole again.
+
+        Raises:
+            ApiError: nothing could be listed; or not now. A namespace that we may not list keeps no other waiting.
+        """
+        refused: list[Refused] = []
         for namespace in self._namespaces:
-            await self._each(BOTS, namespace, cache.apply_bot, cache.retain_bots)
-            await self._each(SESSIONS, namespace, cache.apply_session, cache.retain_sessions)
+            try:
+                await self._each(BOTS, namespace, cache.apply_bot, cache.retain_bots)
+                await self._each(SESSIONS, namespace, cache.apply_session, cache.retain_sessions)
+            except Refused as error:
+                logger.warning("{} can't be listed: {}", where(SESSIONS, namespace), error)
+                refused.append(error)
+        if len(refused) == len(self._namespaces):
+            raise refused[-1]
 
     async def _each(
         self,

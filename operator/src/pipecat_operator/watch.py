@@ -7,7 +7,7 @@ from typing import Final
 
 from loguru import logger
 
-from pipecat_operator.kube import ApiError, Expired, Kube, Object, Resource
+from pipecat_operator.kube import ApiError, Expired, Kube, Object, Refused, Resource, where
 
 SERVER_TIMEOUT_S: Final = 600
 INACTIVITY_S: Final = 90.0
@@ -42,8 +42,9 @@ class Reflector:
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         self._params = {key: value for key, value in selectors.items() if value}
         self._unsynced = set(self._namespaces)
+        self._listed = False
         self.synced = asyncio.Event()
-        """Set once everything was listed."""
+        """Set once everything was listed, save namespaces that we may not list: one that is deleted took our rights."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -61,6 +62,11 @@ class Reflector:
                 version = await self._watch(namespace, version)
             except Expired:
                 version = ""
+            except Refused as refused:
+                self._settle(namespace)
+                logger.warning("{} can't be listed: {}", where(self._resource, namespace), refused)
+                await asyncio.sleep(BACKOFF_MAX_S)
+                version = ""
             except ApiError as error:
                 delay = min(BACKOFF_MAX_S, max(0.1, delay * 2))
                 logger.warning("Watch of {} will begin again in {:.1f} s: {}", self._resource.plural, delay, error)
@@ -77,10 +83,14 @@ class Reflector:
                 uids.add(item["metadata"]["uid"])
                 self._apply("MODIFIED", item)
         self._retain(namespace, uids)
-        self._unsynced.discard(namespace)
-        if not self._unsynced:
-            self.synced.set()
+        self._listed = True
+        self._settle(namespace)
         return page.version
+
+    def _settle(self, namespace: str | None) -> None:
+        self._unsynced.discard(namespace)
+        if self._listed and not self._unsynced:
+            self.synced.set()
 
     async def _watch(self, namespace: str | None, version: str) -> str:
         params = {**self._params, "resourceVersion": version, "timeoutSeconds": str(SERVER_TIMEOUT_S)}

@@ -3,18 +3,15 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import wait_until
 from support.operated import SCRIPTED_SPEC, Child, Operated, manifest, new_namespace
+from support.rights import grant, limited_account
 from support.weather import PATIENT, QUICK, Told, condition, told, unharmed
-
-RBAC: Final = Path(__file__).parents[3] / "local" / "manifests" / "rbac.yaml"
 
 POLICIES: Final = {"no-pods": ("", "pods"), "no-jobs": ("batch", "jobs"), "no-secrets": ("", "secrets")}
 """Bots, and the group and resource of theirs that an admission policy denies."""
@@ -202,46 +199,22 @@ def test_a_limit_range_is_exceeded(operated: Operated):
         told(operated).check("PodRefused", "maximum cpu usage per Container is 2", "the namespace's LimitRange")
 
 
-def start_with_rights(idle: Operated, without: tuple[str, str]) -> None:
-    """An operator as a service account with every right it needs, save one verb on one resource."""
-    idle.kubectl("create", "serviceaccount", "operator")
-    documents = [document for document in yaml.safe_load_all(RBAC.read_text()) if document]
-    rules = [rule for d in documents if d["metadata"]["name"] == "pipecat-operator" for rule in d.get("rules", ())]
-    for rule in rules:
-        rule.pop("resourceNames", None)
-    limited = [
-        {**rule, "resources": [one], "verbs": [v for v in rule["verbs"] if (v, one) != without]}
-        for rule in rules
-        for one in rule["resources"]
-    ]
-    for name, granted in (("all", rules), ("limited", limited)):
-        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name}}
-        idle.kubectl("create", "-f", "-", stdin=json.dumps({**role, "rules": granted}))
-    bind(idle, "limited")
-    idle.bot()
-    config = idle.cluster.kubeconfig_for_service_account(idle.namespace, "operator")
-    idle.start(KUBECONFIG=str(config))
-
-
-def bind(idle: Operated, role: str) -> None:
-    """Give the operator a Role."""
-    idle.kubectl("create", "rolebinding", role, f"--role={role}", f"--serviceaccount={idle.namespace}:operator")
-
-
 def test_the_operator_lacks_a_right_and_is_given_it(idle: Operated):
-    start_with_rights(idle, without=("create", "jobs"))
+    idle.bot()
+    idle.start(KUBECONFIG=str(limited_account(idle, without=("create", "jobs"))))
     idle.session(session=PATIENT, body={"now": True})
     status = idle.until(lambda status: status.get("message"))
     assert (status["phase"], condition(status, "JobCreated")[:2]) == ("Pending", ("False", "PodRefused"))
     assert 'cannot create resource "jobs"' in status["message"]
     assert "Give the operator's service account that right" in status["message"]
-    bind(idle, "all")
+    grant(idle, idle.namespace)
     assert idle.until_ended()["endReason"] == "BotFinished"
 
 
 def test_the_operator_may_not_read_events(idle: Operated):
     """Then it can't tell why there is no pod; the session ends all the same."""
-    start_with_rights(idle, without=("list", "events"))
+    idle.bot()
+    idle.start(KUBECONFIG=str(limited_account(idle, without=("list", "events"))))
     idle.bot("refused", podTemplate={"spec": {"serviceAccountName": "nobody"}})
     with unharmed(idle):
         idle.session(bot="refused", session=QUICK)
