@@ -42,6 +42,10 @@ class Operator:
         if not self.ended:
             signal.pidfd_send_signal(self._descriptor, number)
 
+    def end(self) -> None:
+        """As kubelet asks it to."""
+        self.signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """As by kill -9; over on return."""
         self.signal(signal.SIGKILL)

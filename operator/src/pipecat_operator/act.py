@@ -26,7 +26,7 @@ from pipecat_operator.kube import (
     Refused,
     Resource,
 )
-from pipecat_operator.observe import Observed, Trouble, session_of_job
+from pipecat_operator.observe import Observed, PodView, Trouble, session_of_job
 from pipecat_operator.rooms import RoomDeleter
 from pipecat_operator.tokens import TokenRequest
 
@@ -130,6 +130,16 @@ class Actor:
         self._cache.apply_job("MODIFIED", job)
         # One that somebody else made under its name is not it.
         return session_of_job(job) != session.metadata.uid
+
+    async def find_pod(self, observed: Observed) -> PodView | None:
+        """Ask the API server, not the cache; answers the last that was seen of it when it is gone."""
+        uid = observed.session.metadata.uid
+        selector = {"labelSelector": f"{names.LABEL_SESSION}={uid}"}
+        found, _ = await self._kube.list(PODS, observed.session.metadata.namespace, selector)
+        for pod in found:
+            self._cache.apply_pod("MODIFIED", pod)
+        fresh = self._cache.observed(uid)
+        return fresh.pod if fresh else observed.pod
 
     async def find_cause(self, observed: Observed) -> Trouble | None:
         """The latest warning about the session's Job or pod that tells why its bot does not start."""

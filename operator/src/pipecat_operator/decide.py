@@ -34,6 +34,8 @@ class Look(StrEnum):
 
     JOB = "job"
     """Is the Job really gone? The cache may lag."""
+    POD = "pod"
+    """How did it end? Its Job says that it did, and of two watches either may lag."""
     CAUSE = "cause"
     """Which warning events tell why the bot does not start?"""
 
@@ -67,6 +69,8 @@ def decide(observed: Observed, now: datetime) -> Plan:
         # It is there, only our cache doesn't know yet: the watch will tell.
         return Plan(wake_at=now + PATIENCE)
     if _has_ended(observed, now):
+        if _is_old_news(observed):
+            return Plan(look=Look.POD)
         why = conclude(observed)
         hearing_ends = _hearing_ends(observed, why)
         return Plan(wake_at=hearing_ends) if hearing_ends and now < hearing_ends else finish(observed, why, now)
@@ -165,6 +169,12 @@ def _has_ended(observed: Observed, now: datetime) -> bool:
         return True
     overdue = _overdue(observed)
     return pod.gone or pod.terminal or (overdue is not None and now >= overdue)
+
+
+def _is_old_news(observed: Observed) -> bool:
+    """The Job has ended, and nothing was heard of its pod's end."""
+    pod = observed.pod
+    return not observed.pod_looked_for and (pod is None or not (pod.terminal or pod.gone or pod.deletion_at))
 
 
 def _hearing_ends(observed: Observed, why: Conclusion) -> datetime | None:

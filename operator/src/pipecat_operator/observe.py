@@ -106,6 +106,8 @@ class Observed:
     job_is_gone: bool | None = None
     """Read from the API server, not the cache; None: not asked yet."""
     cause_looked_for: bool = False
+    pod_looked_for: bool = False
+    """``pod`` was read from the API server, not from the cache."""
 
 
 def session_of_job(job: Object) -> str | None:

@@ -77,6 +77,9 @@ class Reconciler:
         if plan.look is Look.JOB:
             observed = replace(observed, job_is_gone=await self._actor.job_is_gone(observed.session))
             return decide(observed, self._clock())
+        if plan.look is Look.POD:
+            pod = await self._actor.find_pod(observed)
+            return decide(replace(observed, pod=pod, pod_looked_for=True), self._clock())
         if plan.look is Look.CAUSE:
             cause = await self._actor.find_cause(observed)
             return decide(replace(observed, cause=cause, cause_looked_for=True), self._clock())

@@ -170,8 +170,22 @@ class TestTheEnd:
         assert plan.status.condition(ConditionType.FINISHED).status == "True"
 
     def test_a_job_that_failed_without_a_pod_ends_it(self):
-        plan = decide(observed(running(), bot(), job=job(conditions=FAILED_BY_POLICY)), NOW)
+        failed = observed(running(), bot(), job=job(conditions=FAILED_BY_POLICY))
+        assert decide(failed, NOW).look is Look.POD
+        plan = decide(replace(failed, pod_looked_for=True), NOW)
         assert plan.status.end_reason is EndReason.BOT_FAILED
+
+    @pytest.mark.parametrize("last_seen", [None, pod(phase="Running")], ids=["never-seen", "running"])
+    def test_a_job_that_ended_makes_us_look_how_its_pod_did(self, last_seen):
+        """Of two watches either may lag: the Job's end came, the pod's is still on its way."""
+        done = job(conditions={"SuccessCriteriaMet": ConditionView("CompletionsReached", "")})
+        lagging = observed(running(), bot(), job=done, pod=last_seen)
+        assert decide(lagging, NOW).look is Look.POD
+        left = pod(phase="Succeeded", exit_code=0, termination_message='{"reason": "UserLeft", "message": ""}')
+        plan = decide(replace(lagging, pod=left, pod_looked_for=True), NOW)
+        assert plan.status.end_reason is EndReason.USER_LEFT
+        plan = decide(replace(lagging, pod_looked_for=True), NOW)
+        assert plan.status.end_reason is EndReason.BOT_FINISHED, "nobody can tell any more"
 
     def test_a_deadline_is_told_and_the_pod_waited_for(self):
         over = {"FailureTarget": ConditionView("DeadlineExceeded", "Job was active longer than specified deadline")}
