@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup lock lint demo up call down test bench check
+.PHONY: setup lock lint demo up call down test soak bench check
 
 # The virtual environment: pinned by hash, then our own three distributions on top of it.
 setup: $(VENV)/.ready
@@ -37,6 +37,13 @@ test: check setup
 	@$(BIN)/python -m pipecat_local.assets
 	$(BIN)/pytest -n auto --ignore tests/e2e
 	$(BIN)/pytest tests/e2e
+
+# A steady stream of sessions under seeded faults, for so many minutes; SEED for other faults.
+soak: MINUTES ?= 30
+soak: SEED ?= 1
+soak: check setup
+	@$(BIN)/python -m pipecat_local.assets
+	PIPECAT_SOAK_MINUTES=$(MINUTES) PIPECAT_SOAK_SEED=$(SEED) $(BIN)/pytest -s tests/integration/faults/test_soak.py
 
 # What a session costs, beside floors measured in the same run (docs/scale.md). SCENARIOS="life limits" and SIZE=0.05
 # make it short.

@@ -174,7 +174,8 @@ class Instance:
             auto_decompress=False,
         )
         daily = aiohttp.ClientSession(auto_decompress=False)
-        for http in (kubernetes, daily):
+        self._scraper = aiohttp.ClientSession()
+        for http in (kubernetes, daily, self._scraper):
             await self._stack.enter_async_context(http)
         self.kubernetes = await self._stack.enter_async_context(
             Proxy(Side.KUBERNETES, info.server, kubernetes, self.ledger)
@@ -203,6 +204,12 @@ class Instance:
         """For who looks for the cause of a failure: its calls and its log."""
         calls = "\n".join(f"{call.at:%H:%M:%S.%f} {call.label(self._world.namespace)}" for call in self.ledger.calls)
         return f"{calls}\n{self.log()}"
+
+    async def scrape(self) -> str:
+        """The metrics of the last one."""
+        address = self.operator.log().partition("Listening on ")[2].partition("\n")[0]
+        async with self._scraper.get(f"http://{address}/metrics") as answer:
+            return await answer.text()
 
     async def is_frozen(self) -> bool:
         """Whether the last one is."""

@@ -1,8 +1,9 @@
 """What /metrics tells. One registry for a process, passed in."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -16,6 +17,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        # Memory, CPU and open files of this process, under Prometheus' own names.
+        ProcessCollector(registry=self.registry)
         self._ended = Counter(
             "pipecat_sessions_ended",
             "Sessions that ended, by phase and end reason.",
@@ -110,4 +113,5 @@ class _Gauges(Collector):
             sessions,
             GaugeMetricFamily("pipecat_queue_depth", "Sessions waiting for a worker.", self._queue_depth()),
             GaugeMetricFamily("pipecat_rooms_to_delete", "Rooms waiting to be deleted.", self._rooms_to_delete()),
+            GaugeMetricFamily("pipecat_tasks", "Tasks of the operator's event loop.", len(asyncio.all_tasks())),
         ]

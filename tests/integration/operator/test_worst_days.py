@@ -9,7 +9,7 @@ import pytest
 from pipecat_local.processes import wait_until
 from support.keys import IN_A_BODY, KEYS
 from support.leaks import leaks
-from support.operated import DAILY_KEY, Operated, get, hang_up, set_faults
+from support.operated import Operated, get, hang_up, set_faults
 
 USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
 
