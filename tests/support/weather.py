@@ -93,7 +93,9 @@ def until_nothing_is_left(operated: Operated) -> None:
     except TimeoutError as error:
         error.add_note(f"{left}\n{operated.operator.log()}")
         raise
-    assert [name for name, times in made(operated).items() if times > 1] == []
+    counts = made(operated)
+    assert {what.split()[0] for what in counts} == {"jobs", "secrets", "room"}
+    assert [name for name, times in counts.items() if times > 1] == []
 
 
 def made(operated: Operated) -> Counter[str]:

@@ -84,10 +84,6 @@ def _from_pod(pod: PodView) -> Conclusion | None:
             EndReason.OUT_OF_MEMORY,
             "The bot was killed for its memory: raise the Bot's resources.limits.memory, or its requests without one.",
         )
-    # The kubelet's own words tell more than the condition that goes with them.
-    if pod.reason in _KUBELET_ENDS:
-        said = _tail(pod.termination_message) or f"The kubelet says {pod.reason}."
-        return _disrupted(_KUBELET_ENDS[pod.reason], said, pod)
     if disrupted := disruption(pod):
         return disrupted
     if pod.reason == "DeadlineExceeded":
@@ -126,14 +122,16 @@ def _from_policy(failure: ConditionView) -> Conclusion:
 
 
 def disruption(pod: PodView) -> Conclusion | None:
-    """What the cluster did to the pod, by its DisruptionTarget condition."""
-    if pod.disruption is None:
+    """What the cluster did to the pod: by its DisruptionTarget condition, or the kubelet's reason."""
+    by_kubelet = _KUBELET_ENDS.get(pod.reason)
+    if pod.disruption:
+        # Not the termination message: that is the bot's, and says SIGTERM.
+        reason, said = _DISRUPTIONS.get(pod.disruption.reason, EndReason.EVICTED), pod.disruption.message
+    elif by_kubelet:
+        reason, said = by_kubelet, _tail(pod.termination_message) or f"The kubelet says {pod.reason}."
+    else:
         return None
-    reason = _DISRUPTIONS.get(pod.disruption.reason, EndReason.EVICTED)
-    return _disrupted(reason, pod.disruption.message, pod)
-
-
-def _disrupted(reason: EndReason, said: str, pod: PodView) -> Conclusion:
+    reason = by_kubelet or reason
     where = f"Node {pod.node}: " if pod.node else ""
     return Conclusion(reason, f"{where}{said.removesuffix('.')}. {_AFTER[reason]}", pod.finished_at)
 

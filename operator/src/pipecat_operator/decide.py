@@ -114,7 +114,7 @@ def _before_room(observed: Observed, now: datetime) -> Plan:
     trouble = trouble or _silence(observed, now, deadline)
     if now >= deadline:
         return _end(observed, _start_timeout(observed, trouble), now)
-    wake_at = _earliest(deadline, _overdue(observed), _patience_ends(observed, now))
+    wake_at = _earliest(deadline, _overdue(observed), _patience_ends(observed, trouble, now))
     told = trouble and status.reason_of(said, ConditionType.BOT_READY) == trouble.reason
     if trouble and not told and now >= trouble.since + PATIENCE:
         return Plan(status=status.troubled(observed.session, trouble, now), event=trouble, wake_at=wake_at)
@@ -246,11 +246,11 @@ def _silent(observed: Observed, now: datetime, deadline: datetime) -> bool:
     return no_pod or now >= deadline
 
 
-def _patience_ends(observed: Observed, now: datetime) -> datetime | None:
-    job, pod = observed.job, observed.pod
+def _patience_ends(observed: Observed, trouble: Trouble | None, now: datetime) -> datetime | None:
+    job = observed.job
     ends = [job.created_at + SILENCE] if job else []
-    ends += [job.created_at + PATIENCE] if job and pod is None else []
-    ends += [pod.trouble.since + PATIENCE] if pod and pod.trouble else []
+    ends += [job.created_at + PATIENCE] if job and observed.pod is None else []
+    ends += [trouble.since + PATIENCE] if trouble else []
     return _earliest(*(at for at in ends if at > now))
 
 

@@ -103,6 +103,7 @@ def test_never_in_the_room(operated: Operated):
     operated.session(body={"join": False}, session=QUICK)
     status = operated.until_ended()
     assert (status["phase"], status["endReason"]) == ("Failed", "StartTimeout")
+    assert "see the log of pod" in status["message"]
 
 
 def test_no_bot(operated: Operated):

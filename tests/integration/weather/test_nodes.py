@@ -144,12 +144,16 @@ async def two_nodes(cluster: Cluster, daily: Child, folder: Path) -> AsyncIterat
 # Nodes that are gone: real ones, as it takes a minute and a half all that happens at once
 
 
+ONE_WORKER = pytest.mark.xdist_group("lost")
+"""One worker waits, not each."""
+
+
 @pytest.fixture(scope="module")
 def lost(cluster: Cluster, daily: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Told]]:
-    """What was told of sessions on a node killed with its pods, and on one that was deleted besides."""
+    """What was told of sessions on a node shut down, on one killed with its pods, and on one deleted besides."""
     folder = tmp_path_factory.mktemp("lost")
     pool = f"pool-{uuid.uuid4().hex[:8]}"
-    nodes = {what: f"{pool}-{what}" for what in ("safe", "dead", "deleted")}
+    nodes = {what: f"{pool}-{what}" for what in ("safe", "dead", "deleted", "shut-down")}
     with contextlib.ExitStack() as stack:
         running = {}
         for what, node in nodes.items():
@@ -160,29 +164,39 @@ def lost(cluster: Cluster, daily: Child, tmp_path_factory: pytest.TempPathFactor
             operated.bot(what, podTemplate={"spec": {"nodeSelector": {"kubernetes.io/hostname": node}}})
         operated.start()
         with unharmed(operated, bot="safe"):
-            for name, bot in {"running": "dead", "gone": "deleted"}.items():
+            for name, bot in {"running": "dead", "gone": "deleted", "leaving": "shut-down"}.items():
                 operated.session(name, bot=bot, session={"terminationGracePeriodSeconds": 1})
                 operated.until_phase("Running", name=name)
             for what in ("dead", "deleted"):
                 running[what].stop(kill=True)
+            running["shut-down"].stop()
             operated.session("unstarted", bot="dead", session={**QUICK, "ttlSecondsAfterFinished": 600})
             operated.kubectl("delete", "node", nodes["deleted"])
-            ended = {name: told(operated, name, wait_s=200) for name in ("unstarted", "gone", "running")}
+            ended = {name: told(operated, name, wait_s=200) for name in ("leaving", "unstarted", "gone", "running")}
             operated.kubectl("delete", "botsessions", *ended)
             # What an administrator does about pods of a node that will not come back.
             operated.kubectl("taint", "node", nodes["dead"], "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute")
         yield ended
 
 
+@ONE_WORKER
 def test_a_node_is_lost(lost: dict[str, Told]):
     """Its kubelet and its pods are killed: the lease runs out, the pod's toleration too, its deletion is not heard."""
     lost["running"].check("NodeLost", "-dead", "Its pod goes when the node comes back or is deleted")
 
 
+@ONE_WORKER
 def test_a_node_is_deleted(lost: dict[str, Told]):
     """The pod garbage collector ends what was on it."""
     lost["gone"].check("NodeLost", "-deleted", "PodGC: node no longer exists")
 
 
+@ONE_WORKER
+def test_a_node_is_shut_down(lost: dict[str, Told]):
+    """In order, by its machine: the kubelet ends the pods first."""
+    lost["leaving"].check("Evicted", "-shut-down", "imminent node shutdown", "Drain nodes when no session runs there")
+
+
+@ONE_WORKER
 def test_a_kubelet_is_gone_before_the_bot_starts(lost: dict[str, Told]):
     lost["unstarted"].check("StartTimeout", "-dead has not started its pod", "its kubelet is gone")

@@ -1,7 +1,7 @@
 """What the cluster refuses a session: quota, limits, policies, rights, images, a place on a node."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,10 @@ HOPELESS: Final[dict[str, dict[str, Any]]] = {
     **{name: {} for name in POLICIES},
 }
 """Bots of which no session can start."""
+
+
+ONE_WORKER = pytest.mark.xdist_group("hopeless")
+"""One worker waits for the hopeless Bots, not each."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ def failed(
             operated.kubectl(
                 "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
             )
-            first = wait_until("a word on each", lambda: statuses(operated, lambda s: s.get("message")), 30, 0.1)
-            wait_until("all to end", lambda: statuses(operated, lambda s: s["phase"] == "Failed"), 40, 0.2)
+            first: dict[str, dict[str, Any]] = {}
+            wait_until("all to end", lambda: all_ended(operated, first), 60, 0.1)
             ended = {name: Failed(first[name], told(operated, name)) for name in HOPELESS}
             operated.kubectl("delete", "botsession", *HOPELESS)
         yield ended
@@ -71,10 +75,13 @@ def failed(
         )
 
 
-def statuses(operated: Operated, what: Callable[[dict[str, Any]], Any]) -> dict[str, dict[str, Any]]:
-    """The status of every hopeless session, if that holds of all of them."""
-    found = {item["metadata"]["name"]: item.get("status", {}) for item in operated.items("botsessions")}
-    return found if all(what(found[name]) for name in HOPELESS) else {}
+def all_ended(operated: Operated, first: dict[str, dict[str, Any]]) -> bool:
+    """Whether every hopeless session has; keeps the first status with a message that is seen of each."""
+    statuses = {item["metadata"]["name"]: item.get("status", {}) for item in operated.items("botsessions")}
+    for name in HOPELESS:
+        if statuses[name].get("message"):
+            first.setdefault(name, statuses[name])
+    return all(statuses[name].get("phase") == "Failed" for name in HOPELESS)
 
 
 def policy_names(operated: Operated) -> list[str]:
@@ -114,12 +121,14 @@ def denied(operated: Operated, bot: str, resource: str) -> bool:
     return "denied request" in operated.try_kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(probe))
 
 
+@ONE_WORKER
 @pytest.mark.parametrize("bot", POLICIES)
 def test_an_admission_policy_denies(failed: dict[str, Failed], bot: str):
     words = ("denied request: no bots on Sundays", "the admission policy that denies it")
     failed[bot].end.check("PodRefused", *words)
 
 
+@ONE_WORKER
 def test_pod_security_forbids_the_bots_template(failed: dict[str, Failed]):
     """What the operator makes by itself passes the strictest level: the bystander ran there."""
     found = failed["insecure"]
@@ -128,22 +137,26 @@ def test_pod_security_forbids_the_bots_template(failed: dict[str, Failed]):
     assert (found.first["phase"], condition(found.first, "BotReady")[:2]) == ("Starting", ("False", "PodRefused"))
 
 
+@ONE_WORKER
 def test_a_service_account_that_is_not_there(failed: dict[str, Failed]):
     found = failed["no-account"]
     found.end.check("PodRefused", 'serviceaccount "nobody" not found', "serviceAccountName in the Bot's podTemplate")
 
 
+@ONE_WORKER
 def test_a_job_the_api_server_finds_invalid(failed: dict[str, Failed]):
     found = failed["crooked"]
     found.end.check("InvalidPodTemplate", "Not A Name", "Mend the Bot's podTemplate")
 
 
+@ONE_WORKER
 def test_an_image_that_cannot_be_pulled(failed: dict[str, Failed]):
     found = failed["no-image"]
     found.end.check("ImagePullFailed", "nowhere:1", "imagePullSecrets")
     assert (found.first["phase"], condition(found.first, "BotReady")[:2]) == ("Starting", ("False", "ImagePullFailed"))
 
 
+@ONE_WORKER
 def test_no_node_has_room(failed: dict[str, Failed]):
     found = failed["huge"]
     words = ("Insufficient cpu", "Add nodes, or lower the Bot's resources.requests")
@@ -151,6 +164,7 @@ def test_no_node_has_room(failed: dict[str, Failed]):
     assert (found.first["phase"], condition(found.first, "BotReady")[:2]) == ("Starting", ("False", "Unschedulable"))
 
 
+@ONE_WORKER
 @pytest.mark.parametrize("bot", ["no-secret", "no-volume"])
 def test_a_secret_or_configmap_is_missing(failed: dict[str, Failed], bot: str):
     failed[bot].end.check("BadConfig", '"missing" not found', "Create what is missing")

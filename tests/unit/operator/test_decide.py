@@ -103,6 +103,12 @@ class TestBeforeTheRoom:
         plan = decide(observed(starting(), bot(), job=old, cause=cause, cause_looked_for=True), NOW)
         assert plan.status.condition(ConditionType.BOT_READY).message.startswith("exceeded quota. Raise the quota")
 
+    def test_a_cause_found_too_young_is_looked_at_again(self):
+        """A Job's creation is told in whole seconds: it seems older than what was seen since."""
+        cause = Trouble(EndReason.POD_REFUSED, "exceeded quota", NOW - PATIENCE + SECOND / 2)
+        seen = observed(starting(), bot(), job=job(created_at=NOW - PATIENCE), cause=cause, cause_looked_for=True)
+        assert (decide(seen, NOW).status, decide(seen, NOW).wake_at) == (None, cause.since + PATIENCE)
+
     def test_a_silent_start_ends_as_start_timeout(self):
         late = starting().model_copy(update={"metadata": session(age_s=180).metadata})
         seen = observed(late, bot(), job=job(), pod=pod(phase="Running"))
@@ -274,6 +280,17 @@ class TestConclude:
             phase="Succeeded", exit_code=0, termination_message=stopped, disruption=ConditionView(disruption, "why")
         )
         assert conclude(observed(running(), bot(), job=job(), pod=ended)).reason == reason
+
+    @pytest.mark.parametrize(
+        ("pod_reason", "reason"), [("Evicted", "Evicted"), ("Terminated", "Evicted"), ("Preempting", "Preempted")]
+    )
+    def test_the_kubelets_words_are_told_not_the_hosts(self, pod_reason, reason):
+        stopped = '{"reason": "Stopped", "message": "SIGTERM"}'
+        why = ConditionView("TerminationByKubelet", "The node was low on resource: memory.")
+        ended = pod(phase="Failed", exit_code=0, termination_message=stopped, reason=pod_reason, disruption=why)
+        found = conclude(observed(running(), bot(), job=job(), pod=ended))
+        assert found.reason == reason
+        assert found.message.startswith("Node node: The node was low on resource: memory. ")
 
     def test_memory(self):
         ended = pod(phase="Failed", exit_code=137, exit_reason="OOMKilled")

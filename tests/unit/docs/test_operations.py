@@ -1,0 +1,67 @@
+"""docs/operations.md keeps its word: every row is named after a test that proves it."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from pipecat_operator.conditions import EndReason
+from pipecat_operator.metrics import Metrics
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = ROOT / "docs" / "operations.md"
+FOLDERS = ("weather", "operator")
+
+
+def sources(folder: str) -> dict[str, str]:
+    """The tests of that folder of integration tests: name, and source with its decorators."""
+    found = {}
+    for file in (ROOT / "tests" / "integration" / folder).glob("test_*.py"):
+        text = file.read_text()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                found[node.name] = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    return found
+
+
+def rows() -> list[list[str]]:
+    """The cells of every row of the four-column tables."""
+    lines = [line.strip("|").split("|") for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row] for row in lines if len(row) == 4 and row[0].strip() != "what happens"]
+
+
+TESTS = {name: source for folder in FOLDERS for name, source in sources(folder).items()}
+ROWS = {row[0].split("`")[1] if "`" in row[0] else row[0]: row for row in rows()}
+
+
+def test_every_weather_test_has_a_row():
+    assert sources("weather").keys() - ROWS.keys() == set()
+
+
+def test_no_test_has_two_rows():
+    assert len(ROWS) == len(rows())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_names_a_test_and_the_reasons_that_it_proves(name: str):
+    assert name in TESTS
+    seen = re.findall(r"`(\w+)`", ROWS[name][1])
+    for reason in set(seen) & set(EndReason):
+        assert reason in TESTS[name]
+    assert all(ROWS[name]), "no cell is empty"
+
+
+def test_every_end_reason_has_a_row():
+    told = {word for row in rows() for word in re.findall(r"`(\w+)`", row[1])}
+    assert set(EndReason) - told == set()
+
+
+def test_the_metrics_are_there():
+    metrics = Metrics()
+    metrics.watch_gauges(dict, lambda: 0, lambda: 0)
+    shown = metrics.text().decode()
+    named = {name.removesuffix("_count") for name in re.findall(r"`(pipecat_\w+)", DOCUMENT.read_text())}
+    assert len(named) > 5
+    assert [name for name in named if not re.search(rf"^(# HELP )?{name}\b", shown, re.MULTILINE)] == []
