@@ -22,6 +22,8 @@ from support.operated import DAILY_KEY, Child, Operated, get
 from support.raw_api import RawApi
 
 SETTLED_S = 15.0
+GONE = "Gone"
+"""In place of the phase of an object that isn't there."""
 CALLS_MAX = 12
 """Of the operator for one bad object, to Daily or writing to the API server: five and two are a good life's."""
 
@@ -50,7 +52,8 @@ class Ground:
 
     def status(self, kind: str, name: str) -> dict[str, Any]:
         """Of that object."""
-        return self.api("GET", f"{self.root}/{kind}/{name}")[1].get("status") or {}
+        code, there = self.api("GET", f"{self.root}/{kind}/{name}")
+        return {"phase": GONE} if code == 404 else there.get("status") or {}
 
     def remove(self, kind: str, name: str) -> None:
         """Have it gone, finalizers and all."""
@@ -124,10 +127,10 @@ class Ground:
             raise
 
     def stop_and_end(self, session: dict[str, Any]) -> None:
-        """Ask it to end; it does, whatever else was done to it, and says why."""
+        """Ask it to end; it does, whatever else was done to it. Its TTL may be over by then."""
         name = session["metadata"]["name"]
         self.api("PATCH", f"{self.root}/botsessions/{name}", {"spec": {"stop": True}}, "application/merge-patch+json")
-        self.until(name, lambda status: status.get("phase") in ("Succeeded", "Failed"))
+        self.until(name, lambda status: status.get("phase") in ("Succeeded", "Failed", GONE))
 
     def stays_as_it_is(self, session: dict[str, Any]) -> None:
         """Nothing was written to that session, once the operator has seen what happened before this call."""
