@@ -96,7 +96,6 @@ KEYS = (
     "kubectl.kubernetes.io/last-applied-configuration",
     "foregroundDeletion",
     "x" * 63,
-    "-/-",
 )
 STRINGS = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(TEXTS), max_size=3)
 """Labels and annotations."""
