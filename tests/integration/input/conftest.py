@@ -20,7 +20,7 @@ from pipecat_local.processes import wait_until
 from pipecat_operator.conditions import MESSAGE_MAX, EndReason
 from pipecat_operator.kube import TOO_LARGE
 from support.operated import DAILY_KEY, Child, Operated, get
-from support.raw_api import RawApi
+from support.raw_api import RawApi, read_json
 
 SETTLED_S = 15.0
 GONE = "Gone"
@@ -165,7 +165,7 @@ class Ground:
         with self.operated.cluster.audit_log.open("rb") as log:
             log.seek(since)
             lines = [line for line in log if self.operated.namespace.encode() in line and line.endswith(b"\n")]
-        events = [event for event in map(json.loads, lines) if event["userAgent"].startswith("Python")]
+        events = [event for event in map(read_json, lines) if event["userAgent"].startswith("Python")]
         of = [event["objectRef"] for event in events if event["objectRef"]["resource"] != "leases"]
         return Counter(
             f"{ref['resource']}/{ref.get('name')}/{ref.get('subresource', '')}" for ref in of if "name" in ref
