@@ -42,14 +42,14 @@ class RawApi:
             # The server may hang up in the middle of what it refuses: the next call connects anew.
             self._http.close()
             raise
-        return status, _read(text) if text.startswith(b"{") else {"message": text.decode(errors="replace")}
+        return status, read_json(text) if text.startswith(b"{") else {"message": text.decode(errors="replace")}
 
     def close(self) -> None:
         """Hang up."""
         self._http.close()
 
 
-def _read(text: bytes) -> dict[str, Any]:
+def read_json(text: bytes) -> dict[str, Any]:
     """However deep it is. Hypothesis wants to keep its own limit while it runs a test."""
     before = sys.getrecursionlimit()
     bear_deep_json()

@@ -37,7 +37,9 @@ AUDIT_POLICY: Final = {
     "omitStages": ["RequestReceived", "ResponseStarted"],
     "rules": [
         {"level": "None", "verbs": ["get", "list", "watch"]},
-        # All that is ever told of a session is on record, for tests to look for secrets in it; Secrets are not.
+        # All that is ever told of a session is on record, for tests to look for secrets in it. Not what its maker
+        # said: a body may hold secrets, and be of any size.
+        {"level": "Metadata", "verbs": ["create"], "resources": [{"group": "pipecat.dev"}]},
         {
             "level": "Request",
             "resources": [

@@ -137,6 +137,10 @@ class Cache:
     def apply_bot(self, kind: str | None, body: Object) -> None:
         """A Bot was listed, added, modified or deleted."""
         key = (body["metadata"]["namespace"], body["metadata"]["name"])
+        before = self._bots.get(key)
+        if before and _version(before) > int(body["metadata"].get("resourceVersion", 0)):
+            # Of an earlier Bot of that name: kopf keeps the order of each object's events, not of each name's.
+            return
         known = key in self._bots
         if kind == "DELETED":
             self._bots.pop(key, None)

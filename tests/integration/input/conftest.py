@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,11 +20,15 @@ from pipecat_local.processes import wait_until
 from pipecat_operator.conditions import MESSAGE_MAX, EndReason
 from pipecat_operator.kube import TOO_LARGE
 from support.operated import DAILY_KEY, Child, Operated, get
-from support.raw_api import RawApi
+from support.raw_api import RawApi, read_json
 
 SETTLED_S = 15.0
+GONE = "Gone"
+"""In place of the phase of an object that isn't there."""
 CALLS_MAX = 12
-"""Of the operator for one bad object, to Daily or writing to the API server: five and two are a good life's."""
+"""To Daily, for one bad object: two are a good life's."""
+WRITES_MAX = 6
+"""Of one object, or its status: a life has Pending, Starting, Running, Ending and its end."""
 
 
 class Ground:
@@ -50,7 +55,8 @@ class Ground:
 
     def status(self, kind: str, name: str) -> dict[str, Any]:
         """Of that object."""
-        return self.api("GET", f"{self.root}/{kind}/{name}")[1].get("status") or {}
+        code, there = self.api("GET", f"{self.root}/{kind}/{name}")
+        return {"phase": GONE} if code == 404 else there.get("status") or {}
 
     def remove(self, kind: str, name: str) -> None:
         """Have it gone, finalizers and all."""
@@ -124,10 +130,10 @@ class Ground:
             raise
 
     def stop_and_end(self, session: dict[str, Any]) -> None:
-        """Ask it to end; it does, whatever else was done to it, and says why."""
+        """Ask it to end; it does, whatever else was done to it. Its TTL may be over by then."""
         name = session["metadata"]["name"]
         self.api("PATCH", f"{self.root}/botsessions/{name}", {"spec": {"stop": True}}, "application/merge-patch+json")
-        self.until(name, lambda status: status.get("phase") in ("Succeeded", "Failed"))
+        self.until(name, lambda status: status.get("phase") in ("Succeeded", "Failed", GONE))
 
     def stays_as_it_is(self, session: dict[str, Any]) -> None:
         """Nothing was written to that session, once the operator has seen what happened before this call."""
@@ -138,7 +144,8 @@ class Ground:
     @contextmanager
     def bearing(self) -> Iterator[None]:
         """The operator bears what happens inside: no failure, no traceback, few calls, an empty queue."""
-        first, logged, before = self.operator, len(self.operator.log()), self.counts()
+        first, logged, daily = self.operator, len(self.operator.log()), self.calls_to_daily()
+        audited = self.operated.cluster.audit_log.stat().st_size
         yield
         wait_until("an empty queue", lambda: self.metric("pipecat_queue_depth") == 0, 10)
         said = self.operator.log()[logged if self.operator is first else 0 :]
@@ -146,15 +153,23 @@ class Ground:
         assert get(f"{self.operated.metrics_url}/healthz")[0] == 200
         assert "Traceback" not in said, said
         assert "will be tried again" not in said, said
-        after = self.counts()
-        assert after["daily"] - before["daily"] <= CALLS_MAX
+        assert self.calls_to_daily() - daily <= CALLS_MAX
+        assert all(times <= WRITES_MAX for times in self.writes(audited).values()), self.writes(audited)
 
-    def counts(self) -> dict[str, float]:
-        """What the operator has done so far."""
-        return {
-            "failures": self.metric("pipecat_reconcile_failures_total"),
-            "daily": self.metric("pipecat_daily_request_seconds_count") - self.sweeps(),
-        }
+    def calls_to_daily(self) -> float:
+        """So far, without the sweeps."""
+        return self.metric("pipecat_daily_request_seconds_count") - self.sweeps()
+
+    def writes(self, since: int) -> Counter[str]:
+        """How often the operator wrote to each object, from that byte of the audit log on."""
+        with self.operated.cluster.audit_log.open("rb") as log:
+            log.seek(since)
+            lines = [line for line in log if self.operated.namespace.encode() in line and line.endswith(b"\n")]
+        events = [event for event in map(read_json, lines) if event["userAgent"].startswith("Python")]
+        of = [event["objectRef"] for event in events if event["objectRef"]["resource"] != "leases"]
+        return Counter(
+            f"{ref['resource']}/{ref.get('name')}/{ref.get('subresource', '')}" for ref in of if "name" in ref
+        )
 
     def sweeps(self) -> float:
         """Lists of Daily's rooms."""
@@ -207,7 +222,7 @@ def ground(cluster: Cluster, nodes: str, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def beside(ground: Ground) -> Iterator[None]:
     """A good session lives through the test untouched, and one made after it works."""
-    name = f"canary-{uuid.uuid4().hex[:8]}"
+    name, audited = f"canary-{uuid.uuid4().hex[:8]}", ground.operated.cluster.audit_log.stat().st_size
     before = ground.canary(name)
     yield
     now = ground.operated.get("botsession", name)
@@ -217,20 +232,5 @@ def beside(ground: Ground) -> Iterator[None]:
     for each in (name, later):
         ground.operated.kubectl("patch", "botsession", each, "--type=merge", "--patch", '{"spec":{"stop":true}}')
         assert ground.operated.until_ended(each)["endReason"] == "Stopped"
+        assert ground.writes(audited)[f"botsessions/{each}/status"] >= 3, "the count sees nothing"
         ground.remove("botsessions", each)
-
-
-def writes(cluster: Cluster, namespace: str, since: int) -> dict[str, int]:
-    """How often the operator wrote to each object of the namespace, from that byte of the audit log on."""
-    found: dict[str, int] = {}
-    with cluster.audit_log.open("rb") as log:
-        log.seek(since)
-        for line in log:
-            if namespace.encode() not in line:
-                continue
-            event = json.loads(line)
-            of = event.get("objectRef") or {}
-            if of.get("namespace") == namespace and event["userAgent"].startswith("Python"):
-                key = "/".join((of["resource"], of.get("name", ""), of.get("subresource", "")))
-                found[key] = found.get(key, 0) + 1
-    return found

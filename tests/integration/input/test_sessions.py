@@ -39,7 +39,7 @@ def test_a_spec(ground, spec: Any):
 
 
 @examples(30)
-@given(name=st.sampled_from(NAMES), labels=STRINGS, annotations=STRINGS)
+@given(name=mostly("s", st.sampled_from(NAMES)), labels=mostly({}, STRINGS), annotations=STRINGS)
 @example("s", {}, {"kopf.zalando.org/last-handled-configuration": "no JSON"})
 def test_metadata(ground, name: str, labels: Any, annotations: Any):
     ground.bears(

@@ -213,3 +213,29 @@ def test_a_bot_whose_status_makes_no_sense_still_is_one(cache: Cache):
     seen = cache.observed(UID)
     assert seen
     assert seen.bot
+
+
+def bot_body(uid: str, version: str, image: str) -> dict[str, Any]:
+    metadata = {"name": "bot", "namespace": "ns", "uid": uid, "resourceVersion": version, "creationTimestamp": CREATED}
+    return {"metadata": metadata, "spec": {"image": image}}
+
+
+@pytest.mark.parametrize("late", [("DELETED", "old", "8"), ("MODIFIED", "old", "7")])
+def test_a_bot_made_anew_under_its_name_stays(cache: Cache, late: tuple[str, str, str]):
+    """kopf tells in order of each object, not of each name."""
+    kind, uid, version = late
+    cache.apply_bot("ADDED", bot_body("old", "5", "old"))
+    cache.apply_bot("ADDED", bot_body("new", "9", "new"))
+    cache.apply_bot(kind, bot_body(uid, version, "old"))
+    seen = cache.observed(UID)
+    assert seen
+    assert seen.bot
+    assert seen.bot.spec.image == "new"
+
+
+def test_a_bot_that_was_deleted_is_gone(cache: Cache):
+    cache.apply_bot("ADDED", bot_body("b", "5", "x"))
+    cache.apply_bot("DELETED", bot_body("b", "6", "x"))
+    seen = cache.observed(UID)
+    assert seen
+    assert seen.bot is None

@@ -12,8 +12,6 @@ from support.keys import DAILY_KEY, IN_A_BODY
 from support.leaks import HOLDERS, leaks, note, search
 
 TOKEN = jwt.encode({"r": "room", "o": True}, DAILY_KEY, algorithm="HS256")
-CREATED = {"verb": "create", "objectRef": {"resource": "botsessions"}, "requestObject": {"spec": {"body": IN_A_BODY}}}
-TOLD = {**CREATED, "objectRef": {"resource": "botsessions", "subresource": "status"}}
 
 
 @pytest.mark.parametrize(
@@ -24,9 +22,7 @@ TOLD = {**CREATED, "objectRef": {"resource": "botsessions", "subresource": "stat
         (f"wss://x/?t={TOKEN}&x", "a token"),
         (json.dumps({"botToken": base64.b64encode(TOKEN.encode()).decode()}), "a token, in base64"),
         (f"pin={IN_A_BODY}", "the body of a session"),
-        (json.dumps(TOLD), "the body of a session"),
-        (json.dumps({**TOLD, "objectRef": {"resource": "jobs"}}), "the body of a session"),
-        (json.dumps({**CREATED, "requestObject": TOKEN}), "a token"),
+        (json.dumps({"requestObject": {"status": {"message": TOKEN}}}), "a token"),
     ],
 )
 def test_it_finds(line: str, what: str):
@@ -35,8 +31,8 @@ def test_it_finds(line: str, what: str):
 
 @pytest.mark.parametrize(
     "line",
-    ["", "eyJ", "eyJhIjoxfQ.not.one", "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1", "a key", json.dumps(CREATED)],
-    ids=["nothing", "begin", "no-token", "cut", "word", "its-maker"],
+    ["", "eyJ", "eyJhIjoxfQ.not.one", "ZXlKaGJHY2lPaUpJVXpJMU5pSXNJblI1", "a key"],
+    ids=["nothing", "begin", "no-token", "cut", "word"],
 )
 def test_it_does_not_cry_wolf(line: str):
     assert not list(leaks(line.encode(), [DAILY_KEY]))
