@@ -30,7 +30,7 @@ async def with_kopf(namespace: str) -> None:
     for resource in WATCHED:
 
         @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
-        def nothing(**_: Any) -> None:
+        async def nothing(**_: Any) -> None:
             pass
 
     await kopf.operator(registry=registry, settings=handlers.settings(), standalone=True, namespaces=[namespace])
