@@ -9,6 +9,7 @@ import json
 import sys
 from typing import Any
 
+import aiohttp
 import kopf
 
 from pipecat_local.serving import announce
@@ -29,7 +30,7 @@ async def with_kopf(namespace: str) -> None:
     for resource in WATCHED:
 
         @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
-        def nothing(**_: Any) -> None:
+        async def nothing(**_: Any) -> None:
             pass
 
     await kopf.operator(registry=registry, settings=handlers.settings(), standalone=True, namespaces=[namespace])
@@ -40,13 +41,16 @@ async def with_watches(namespace: str) -> None:
     kube = Kube()
 
     async def follow(path: str) -> None:
-        query = {"watch": "true"}
-        async with kube._http.get(path.lstrip("/"), params=query, headers=kube._headers(), timeout=None) as response:
-            rest = b""
-            async for chunk in response.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    json.loads(line)
+        version, endless = "0", aiohttp.ClientTimeout(total=None)
+        while True:
+            query = {"watch": "true", "resourceVersion": version}
+            async with kube._http.get(path[1:], params=query, headers=kube._headers(), timeout=endless) as response:
+                rest = b""
+                async for chunk in response.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        version = json.loads(line)["object"]["metadata"]["resourceVersion"]
+            sys.stderr.write(f"the watch of {path} was ended by the API server\n")
 
     await asyncio.gather(*(follow(resource.path(namespace)) for resource in WATCHED))
 

@@ -37,6 +37,7 @@ async def run(world: World, size: float) -> list[Row]:
         await asyncio.sleep(IDLE_S)
         idle = (cpu_s(site.operator.pid) - idle) * 1000 / IDLE_S
         for child in (kopf, watch):
+            assert child.ended() is None, child.log()
             child.stop(kill=True)
     total = used["operator"]
     made = sum(writes[kind] for kind in WRITES) / count

@@ -50,7 +50,7 @@ class Shares:
         return self.counts[owner] / max(1, self.counts.total())
 
     def _count(self, frames: list[str], count: int) -> None:
-        if frames[-1].startswith("select "):
+        if ".select (" in frames[-1]:
             return
         for frame in reversed(frames):
             if _LOOP in frame and "_run_once" in frame:

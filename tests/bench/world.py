@@ -25,17 +25,16 @@ PLENTY = {"PIPECAT_OPERATOR_DAILY_REQUESTS_PER_SECOND": "5000", "PIPECAT_OPERATO
 QUIET = {"PIPECAT_OPERATOR_LOG_LEVEL": "INFO"}
 """As installed by default."""
 CLEAN_S = 900.0
+POLL_S = 2
+"""Seldom: the operator pays for each look at its metrics."""
 
 
 class Site(Operated):
     """A namespace on kwok's nodes with a Daily stand-in and, once started, an operator."""
 
-    operator: Child
-
     def begin(self, **settings: str) -> Child:
         """One operator."""
-        self.operator = self.start(**QUIET, **settings)
-        return self.operator
+        return self.start(**QUIET, **settings)
 
     def metric(self, name: str) -> float:
         """The sum of the series of that name; labels may be part of it."""
@@ -77,7 +76,7 @@ class Site(Operated):
         async def reached() -> bool:
             return self.metric(name) >= value
 
-        await until(f"{name} to be {value}", reached, timeout_s, 0.5)
+        await until(f"{name} to be {value}", reached, timeout_s, POLL_S)
 
 
 class World:
