@@ -1,19 +1,22 @@
 """Between an operator and what it calls: every call is counted, and a rule says what becomes of it."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
 import aiohttp
+import kopf
 from aiohttp import web
 
 from pipecat_operator import names
+from pipecat_operator.kube import ssl_context
 
 _UID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HOP_BY_HOP: Final = frozenset({"host", "connection", "transfer-encoding", "content-length", "content-encoding"})
@@ -55,12 +58,13 @@ class Call:
 class Fault:
     """What becomes of a call instead of an answer.
 
-    ``carried_out``: it is passed on first, and the answer is lost. ``status`` is answered in its place; None: the
-    connection is cut. ``delay_s`` passes before anything else. ``then`` runs last, before the answer.
+    ``carried_out``: it is passed on first, and the answer is lost. ``status`` is answered in its place, with ``text``
+    or a refusal; None: the connection is cut. ``delay_s`` passes before anything else, ``then`` runs before the answer.
     """
 
     carried_out: bool = False
     status: int | None = None
+    text: str | None = None
     retry_after: int | None = None
     delay_s: float = 0.0
     then: Callable[[], None] | None = None
@@ -193,6 +197,8 @@ class Proxy:
         if fault.status is None:
             _cut(request)
             return web.Response()
+        if fault.text is not None:
+            return web.Response(status=fault.status, text=fault.text)
         headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
         said = _refusal(self._side, fault.status)
         return web.json_response(said, status=fault.status, headers=headers)
@@ -216,6 +222,17 @@ def _refusal(side: Side, status: int) -> dict[str, Any]:
 def _cut(request: web.Request) -> None:
     if request.transport:
         request.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def kubernetes_proxy(info: kopf.ConnectionInfo, ledger: Ledger) -> AsyncIterator[Proxy]:
+    """To the API server of those credentials, as their user."""
+    connector = aiohttp.TCPConnector(ssl=ssl_context(info), limit=0)
+    async with (
+        aiohttp.ClientSession(connector=connector, headers=info.as_http_headers(), auto_decompress=False) as http,
+        Proxy(Side.KUBERNETES, info.server, http, ledger) as proxy,
+    ):
+        yield proxy
 
 
 def kubeconfig(server: str, namespace: str) -> str:

@@ -32,13 +32,12 @@ from pipecat_operator.kube import (
     NotFound,
     Object,
     Resource,
-    ssl_context,
 )
 from pipecat_operator.sweep import ORPHAN_AGE
 from support.forks import Operator, Zygote
 from support.history import History, history
 from support.operated import DAILY_KEY
-from support.proxy import Ledger, Proxy, Side, kubeconfig
+from support.proxy import Ledger, Proxy, Side, kubeconfig, kubernetes_proxy
 
 NAMESPACES: Final = Resource("", "v1", "namespaces")
 SERVICE_ACCOUNTS: Final = Resource("", "v1", "serviceaccounts")
@@ -167,19 +166,9 @@ class Instance:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        info = self._cluster.login()
-        kubernetes = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=ssl_context(info), limit=0),
-            headers=info.as_http_headers(),
-            auto_decompress=False,
-        )
-        daily = aiohttp.ClientSession(auto_decompress=False)
-        self._scraper = aiohttp.ClientSession()
-        for http in (kubernetes, daily, self._scraper):
-            await self._stack.enter_async_context(http)
-        self.kubernetes = await self._stack.enter_async_context(
-            Proxy(Side.KUBERNETES, info.server, kubernetes, self.ledger)
-        )
+        self.kubernetes = await self._stack.enter_async_context(kubernetes_proxy(self._cluster.login(), self.ledger))
+        daily = await self._stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        self._scraper = await self._stack.enter_async_context(aiohttp.ClientSession())
         self.daily = await self._stack.enter_async_context(
             Proxy(Side.DAILY, self._world.domain.base_url, daily, self.ledger)
         )

@@ -17,8 +17,8 @@ from yarl import URL
 
 from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import wait_until
-from support.between import Between
 from support.operated import Child, Operated, get
+from support.proxy import Fault, Late, Ledger, Proxy, kubeconfig, kubernetes_proxy
 
 UP_S = 30.0
 
@@ -80,18 +80,19 @@ async def alone(idle: Operated, tmp_path: Path) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-async def between(idle: Operated) -> AsyncIterator[Between]:
+async def between(idle: Operated) -> AsyncIterator[tuple[Proxy, Ledger]]:
     """A way to the API server that loses things."""
     idle.bot()
-    made = Between()
-    yield made
-    await made.stop()
+    ledger = Ledger()
+    async with kubernetes_proxy(idle.cluster.login(), ledger) as proxy:
+        yield proxy, ledger
 
 
-async def gateway_behind(between: Between, idle: Operated, folder: Path, **settings: str) -> Gateway:
+async def gateway_behind(proxy: Proxy, idle: Operated, folder: Path) -> Gateway:
     """One that has no other way."""
-    kubeconfig = await between.start(folder)
-    return await asyncio.to_thread(Gateway, idle, folder / "gateway.log", KUBECONFIG=str(kubeconfig), **settings)
+    config = folder / "between.kubeconfig"
+    config.write_text(kubeconfig(proxy.url, idle.namespace))
+    return await asyncio.to_thread(Gateway, idle, folder / "gateway.log", KUBECONFIG=str(config))
 
 
 async def until_all_stopped(idle: Operated) -> None:
@@ -217,34 +218,41 @@ async def test_a_caller_who_goes_away_leaves_no_session(alone: Gateway, idle: Op
 
 
 async def test_a_caller_who_goes_away_while_the_session_is_made_leaves_none(
-    between: Between, idle: Operated, tmp_path: Path
+    between: tuple[Proxy, Ledger], idle: Operated, tmp_path: Path
 ):
-    gateway = await gateway_behind(between, idle, tmp_path)
-    between.held.clear()
+    proxy, ledger = between
+    gateway = await gateway_behind(proxy, idle, tmp_path)
+    answered = asyncio.Event()
+    ledger.rule = lambda call: Late(until=answered) if call.method == "POST" else None
     asking = asyncio.create_task(gateway.call("POST", "/start"))
-    await asyncio.wait_for(between.created.wait(), UP_S)
+    await asyncio.to_thread(wait_until, "the session", lambda: idle.items("botsessions"), UP_S)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     gone = lambda: "POST /start 499 gone" in gateway.child.log()  # noqa: E731
     await asyncio.to_thread(wait_until, "the gateway to notice", gone, UP_S)
-    between.held.set()
+    answered.set()
     await until_all_stopped(idle)
     await gateway.close()
 
 
-async def test_a_session_whose_making_was_not_answered_is_stopped(between: Between, idle: Operated, tmp_path: Path):
-    gateway = await gateway_behind(between, idle, tmp_path)
-    between.lose = True
+async def test_a_session_whose_making_was_not_answered_is_stopped(
+    between: tuple[Proxy, Ledger], idle: Operated, tmp_path: Path
+):
+    proxy, ledger = between
+    gateway = await gateway_behind(proxy, idle, tmp_path)
+    ledger.rule = lambda call: Fault(carried_out=True) if call.method == "POST" else None
     status, body = await gateway.call("POST", "/start")
     assert (status, body["code"]) == (503, "unavailable")
     await until_all_stopped(idle)
     await gateway.close()
 
 
-async def test_a_gateway_that_cannot_watch_ends(between: Between, idle: Operated, tmp_path: Path):
-    between.garble = True
-    with pytest.raises(AssertionError, match="JSONDecodeError"):
-        await gateway_behind(between, idle, tmp_path)
+async def test_a_gateway_that_cannot_watch_ends(between: tuple[Proxy, Ledger], idle: Operated, tmp_path: Path):
+    proxy, ledger = between
+    no_event = Fault(status=200, text='{"type": "ADDED"}\n')
+    ledger.rule = lambda call: no_event if call.watch else None
+    with pytest.raises(AssertionError, match="KeyError"):
+        await gateway_behind(proxy, idle, tmp_path)
 
 
 async def test_a_session_that_is_deleted_meanwhile(alone: Gateway, idle: Operated):
