@@ -72,16 +72,22 @@ async def run(settings: Settings, turns: AskingSelector) -> int:
         if leading:
             await _with_clients(settings, metrics, readiness, stop, lease, namespace)
     except* LeadershipLost as lost:
-        logger.error("Leadership lost, ending at once: {}", lost.exceptions[0])
+        logger.error("Leadership lost, ending at once: {}", _first(lost))
         code = 1
     except* Exception as failed:
-        logger.opt(exception=failed).error("Ending, another takes over: {}", failed.exceptions[0])
+        logger.opt(exception=failed).error("Ending, another takes over: {}", _first(failed))
         code = 1
     finally:
         await lease.release()
         await unguarded.close()
         await listening.cleanup()
     return code
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    """The first cause, out of however many groups."""
+    cause: BaseException = group.exceptions[0]
+    return _first(cause) if isinstance(cause, BaseExceptionGroup) else cause
 
 
 def _end_former_leader(lease: Lease) -> None:
@@ -153,7 +159,7 @@ async def _lead(
     cache = Cache(changed=changed, deleted=deleted, clock=now)
     actor = Actor(kube, daily, cache, rooms, installation, now)
     queue = KeyedQueue(Reconciler(cache, actor, metrics, now), failed)
-    metrics.watch_gauges(cache.phases, queue.__len__, rooms.__len__)
+    metrics.watch_gauges(cache.phases, queue.__len__, rooms.__len__, lambda: len(asyncio.all_tasks()))
 
     namespaces = settings.watch_namespaces
     managed = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"

@@ -1,6 +1,5 @@
 """What /metrics tells. One registry for a process, passed in."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -60,9 +59,10 @@ class Metrics:
         phases: Callable[[], Mapping[Phase, int]],
         queue_depth: Callable[[], int],
         rooms_to_delete: Callable[[], int],
+        tasks: Callable[[], int],
     ) -> None:
         """Gauges are read when scraped, so that nothing keeps them up to date."""
-        self.registry.register(_Gauges(phases, queue_depth, rooms_to_delete))
+        self.registry.register(_Gauges(phases, queue_depth, rooms_to_delete, tasks))
 
     def job_created(self, seconds: float) -> None:
         """A session's Job was made."""
@@ -99,10 +99,12 @@ class _Gauges(Collector):
         phases: Callable[[], Mapping[Phase, int]],
         queue_depth: Callable[[], int],
         rooms_to_delete: Callable[[], int],
+        tasks: Callable[[], int],
     ) -> None:
         self._phases = phases
         self._queue_depth = queue_depth
         self._rooms_to_delete = rooms_to_delete
+        self._tasks = tasks
 
     def collect(self) -> list[GaugeMetricFamily]:
         sessions = GaugeMetricFamily("pipecat_sessions", "Sessions there are, by phase.", labels=["phase"])
@@ -113,5 +115,5 @@ class _Gauges(Collector):
             sessions,
             GaugeMetricFamily("pipecat_queue_depth", "Sessions waiting for a worker.", self._queue_depth()),
             GaugeMetricFamily("pipecat_rooms_to_delete", "Rooms waiting to be deleted.", self._rooms_to_delete()),
-            GaugeMetricFamily("pipecat_tasks", "Tasks of the operator's event loop.", len(asyncio.all_tasks())),
+            GaugeMetricFamily("pipecat_tasks", "Tasks of the operator's event loop.", self._tasks()),
         ]

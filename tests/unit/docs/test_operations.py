@@ -11,7 +11,7 @@ from pipecat_operator.metrics import Metrics
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "operations.md"
-FOLDERS = ("weather", "operator")
+FOLDERS = ("weather", "faults", "operator")
 
 
 def sources(folder: str) -> dict[str, str]:
@@ -36,8 +36,9 @@ TESTS = {name: source for folder in FOLDERS for name, source in sources(folder).
 ROWS = {row[0].split("`")[1] if "`" in row[0] else row[0]: row for row in rows()}
 
 
-def test_every_weather_test_has_a_row():
-    assert sources("weather").keys() - ROWS.keys() == set()
+@pytest.mark.parametrize("folder", ["weather", "faults"])
+def test_every_test_of_weather_and_faults_has_a_row(folder: str):
+    assert sources(folder).keys() - ROWS.keys() == set()
 
 
 def test_no_test_has_two_rows():
@@ -60,7 +61,7 @@ def test_every_end_reason_has_a_row():
 
 def test_the_metrics_are_there():
     metrics = Metrics()
-    metrics.watch_gauges(dict, lambda: 0, lambda: 0)
+    metrics.watch_gauges(dict, lambda: 0, lambda: 0, lambda: 0)
     shown = metrics.text().decode()
     named = {name.removesuffix("_count") for name in re.findall(r"`(pipecat_\w+)", DOCUMENT.read_text())}
     assert len(named) > 5
