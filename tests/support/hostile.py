@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 Json = Any
@@ -126,7 +126,6 @@ def examples(count: int) -> Callable[[Any], Any]:
         database=None,
         deadline=None,
         print_blob=True,
-        **({"phases": [Phase.explicit, Phase.generate]} if os.environ.get("NOSHRINK") else {}),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
     )
 

@@ -56,19 +56,19 @@ pod_templates = st.fixed_dictionaries(
 )
 
 
-@examples(60)
+@examples(40)
 @given(spec=spoiled(fitting(schema("Bot", "spec"))))
 def test_a_spec(ground, spec: Any):
     ground.bears("bots", bot(spec), ITS_SESSION)
 
 
-@examples(60)
+@examples(40)
 @given(template=spoiled(pod_templates))
 def test_a_pod_template(ground, template: Any):
     ground.bears("bots", bot({"image": "x", "podTemplate": template}), ITS_SESSION)
 
 
-@examples(30)
+@examples(20)
 @given(
     room=st.dictionaries(st.sampled_from(["geo", "max_participants", "enable_chat", "x"]) | texts, hostile, max_size=3)
 )

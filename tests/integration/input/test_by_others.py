@@ -26,7 +26,7 @@ limits = st.sampled_from(["", "[" * 100_000, "null", json.dumps({"ttlSecondsAfte
 )
 
 
-@examples(40)
+@examples(20)
 @given(status=fitting(schema("BotSession", "status")))
 @example({"phase": "Running", "endReason": "Bored"})
 @example({"phase": "Succeeded", "endedAt": TIMES[0]})
@@ -41,7 +41,7 @@ def test_the_status_of_a_session(ground, status: Any):
         ground.stop_and_end(session)
 
 
-@examples(20)
+@examples(12)
 @given(status=fitting(schema("Bot", "status")))
 @example(
     {
@@ -58,7 +58,7 @@ def test_the_status_of_a_bot(ground, status: Any):
         """It starts, whatever its Bot is said to be."""
 
 
-@examples(20)
+@examples(12)
 @given(said=limits, more=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(TEXTS), max_size=2))
 def test_the_annotations_of_a_job(ground, said: str, more: dict[str, str]):
     with ground.living() as session:
@@ -70,7 +70,7 @@ def test_the_annotations_of_a_job(ground, said: str, more: dict[str, str]):
         ground.stop_and_end(session)
 
 
-@examples(30)
+@examples(15)
 @given(
     kind=st.sampled_from(["Job", "Pod"]),
     of=st.sampled_from(["the session", ELSEWHERE, "", "x"]),

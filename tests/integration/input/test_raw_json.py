@@ -69,14 +69,14 @@ def request(kind: bytes, name: bytes, spec: bytes, first: bytes = b"") -> bytes:
     return head + first + b',"spec":{' + spec + b"}}"
 
 
-@examples(60)
+@examples(40)
 @given(field=st.sampled_from([b"body", b"room", b"user", b"session", b"stop", b"x"]), value=values)
 def test_a_session(ground, field: bytes, value: bytes):
     inner = b'{"a":%s}' % value if field in (b"body", b"room") else value
     ground.bears("botsessions", request(b"BotSession", b"s", b'"botRef":{"name":"good"},"%s":%s' % (field, inner)))
 
 
-@examples(40)
+@examples(25)
 @given(field=st.sampled_from([b"podTemplate", b"room", b"env", b"resources"]), value=values)
 def test_a_bot(ground, field: bytes, value: bytes):
     its_session = request(b"BotSession", b"s", b'"botRef":{"name":"b"}')

@@ -32,13 +32,13 @@ specs = st.builds(
 )
 
 
-@examples(60)
+@examples(40)
 @given(spec=spoiled(specs))
 def test_a_spec(ground, spec: Any):
     ground.bears("botsessions", session(spec))
 
 
-@examples(30)
+@examples(20)
 @given(name=mostly("s", st.sampled_from(NAMES)), labels=mostly({}, STRINGS), annotations=STRINGS)
 @example("s", {}, {"kopf.zalando.org/last-handled-configuration": "no JSON"})
 def test_metadata(ground, name: str, labels: Any, annotations: Any):
