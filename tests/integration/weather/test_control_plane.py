@@ -13,7 +13,7 @@ from support.nodes import process_node
 from support.operated import Child, Operated, get, hang_up, new_namespace
 from support.weather import PATIENT, QUICK, TTL, stop, told, unharmed
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("plane")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CRDS = Path(__file__).parents[3] / "crds"
 USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
