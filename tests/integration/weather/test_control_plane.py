@@ -46,13 +46,15 @@ async def without(plane: ControlPlane, *components: str) -> AsyncIterator[None]:
     """While these are down. Those that outlived an API server begin anew: else they back off for half a minute."""
     for name in components:
         await plane.take_down(name)
-    yield
-    for name in components:
-        await plane.bring_up(name)
-    if "kube-apiserver" in components:
-        for name in CONTROLLERS:
-            await plane.take_down(name)
+    try:
+        yield
+    finally:
+        for name in components:
             await plane.bring_up(name)
+        if "kube-apiserver" in components:
+            for name in CONTROLLERS:
+                await plane.take_down(name)
+                await plane.bring_up(name)
 
 
 async def test_the_api_server_is_restarted(plane: ControlPlane, operated: Operated):
