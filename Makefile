@@ -35,7 +35,7 @@ up call down: check setup
 # All tests, on real control planes; conversations are held in real time, so they have the machine to themselves.
 test: check setup
 	@$(BIN)/python -m pipecat_local.assets
-	$(BIN)/pytest -n auto --dist loadgroup --ignore tests/e2e
+	$(BIN)/pytest -n auto --ignore tests/e2e
 	$(BIN)/pytest tests/e2e
 
 # A steady stream of sessions under seeded faults, for so many minutes; SEED for other faults.

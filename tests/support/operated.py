@@ -246,6 +246,8 @@ def new_namespace(
     name = name or f"test-{uuid.uuid4().hex[:10]}"
     cluster.create_namespace(name, pool=pool)
     operated = Operated(cluster, name, daily, folder)
-    yield operated
-    operated.close()
-    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    try:
+        yield operated
+    finally:
+        operated.close()
+        cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")

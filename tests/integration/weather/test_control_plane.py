@@ -13,7 +13,7 @@ from support.nodes import process_node
 from support.operated import Child, Operated, get, hang_up, new_namespace
 from support.weather import PATIENT, QUICK, TTL, stop, told, unharmed
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("plane")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CRDS = Path(__file__).parents[3] / "crds"
 USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
@@ -46,13 +46,15 @@ async def without(plane: ControlPlane, *components: str) -> AsyncIterator[None]:
     """While these are down. Those that outlived an API server begin anew: else they back off for half a minute."""
     for name in components:
         await plane.take_down(name)
-    yield
-    for name in components:
-        await plane.bring_up(name)
-    if "kube-apiserver" in components:
-        for name in CONTROLLERS:
-            await plane.take_down(name)
+    try:
+        yield
+    finally:
+        for name in components:
             await plane.bring_up(name)
+        if "kube-apiserver" in components:
+            for name in CONTROLLERS:
+                await plane.take_down(name)
+                await plane.bring_up(name)
 
 
 async def test_the_api_server_is_restarted(plane: ControlPlane, operated: Operated):

@@ -15,10 +15,13 @@ from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import wait_until
 from support.nodes import process_node
 from support.operated import Child, Operated, new_namespace
-from support.weather import QUICK, TTL, Told, told, unharmed
+from support.weather import TTL, told, unharmed
 
 HELD = {"podTemplate": {"metadata": {"annotations": {"pipecat.dev/fake-hold": "true"}}}}
 """kwok keeps its hands off such a Bot's pods: the test writes their status as a kubelet does."""
+
+GOES_S = 200.0
+"""Until a node that is gone is given up."""
 
 
 @pytest.fixture
@@ -141,62 +144,40 @@ async def two_nodes(cluster: Cluster, daily: Child, folder: Path) -> AsyncIterat
             yield operated
 
 
-# Nodes that are gone: real ones, as it takes a minute and a half all that happens at once
-
-
-ONE_WORKER = pytest.mark.xdist_group("lost")
-"""One worker waits, not each."""
-
-
-@pytest.fixture(scope="module")
-def lost(cluster: Cluster, daily: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Told]]:
-    """What was told of sessions on a node shut down, on one killed with its pods, and on one deleted besides."""
-    folder = tmp_path_factory.mktemp("lost")
+def test_nodes_that_go(cluster: Cluster, daily: Child, tmp_path: Path):
+    """All at once, on real nodes, as it takes a minute and a half: one is shut down in order, one killed with its pods,
+    one killed and deleted besides; and a session starts on one whose kubelet is gone."""
     pool = f"pool-{uuid.uuid4().hex[:8]}"
     nodes = {what: f"{pool}-{what}" for what in ("safe", "dead", "deleted", "shut-down")}
     with contextlib.ExitStack() as stack:
         running = {}
         for what, node in nodes.items():
-            (folder / what).mkdir()
-            running[what] = stack.enter_context(process_node(cluster, node, folder / what, pool))
-        operated = stack.enter_context(new_namespace(cluster, pool, daily, folder))
+            (tmp_path / what).mkdir()
+            running[what] = stack.enter_context(process_node(cluster, node, tmp_path / what, pool))
+        operated = stack.enter_context(new_namespace(cluster, pool, daily, tmp_path))
         for what, node in nodes.items():
             operated.bot(what, podTemplate={"spec": {"nodeSelector": {"kubernetes.io/hostname": node}}})
         operated.start()
         with unharmed(operated, bot="safe"):
-            for name, bot in {"running": "dead", "gone": "deleted", "leaving": "shut-down"}.items():
-                operated.session(name, bot=bot, session={"terminationGracePeriodSeconds": 1})
-                operated.until_phase("Running", name=name)
+            for bot in ("dead", "deleted", "shut-down"):
+                operated.session(bot, bot=bot, session={"terminationGracePeriodSeconds": 1})
+                operated.until_phase("Running", name=bot)
             for what in ("dead", "deleted"):
                 running[what].stop(kill=True)
-            running["shut-down"].stop()
-            operated.session("unstarted", bot="dead", session={**QUICK, "ttlSecondsAfterFinished": 600})
             operated.kubectl("delete", "node", nodes["deleted"])
-            ended = {name: told(operated, name, wait_s=200) for name in ("leaving", "unstarted", "gone", "running")}
-            operated.kubectl("delete", "botsessions", *ended)
-            # What an administrator does about pods of a node that will not come back.
+            running["shut-down"].stop()
+            limits = {"startTimeoutSeconds": 4, "terminationGracePeriodSeconds": 1}
+            operated.session("unstarted", bot="dead", session=limits)
+
+            shut_down = ("-shut-down", "imminent node shutdown", "Drain nodes when no session runs there")
+            told(operated, "shut-down").check("Evicted", *shut_down)
+            gone = ("-dead has not started its pod", "its kubelet is gone")
+            told(operated, "unstarted", GOES_S).check("StartTimeout", *gone)
+            told(operated, "deleted", GOES_S).check("NodeLost", "-deleted", "PodGC: node no longer exists")
+            # Its lease runs out, then its pod's toleration; nobody hears of the deletion.
+            lost = ("-dead", "Its pod goes when the node comes back or is deleted")
+            told(operated, "dead", GOES_S).check("NodeLost", *lost)
+
+            operated.kubectl("delete", "botsessions", "dead", "deleted", "shut-down", "unstarted")
+            # What an administrator does about the pods of a node that will not come back.
             operated.kubectl("taint", "node", nodes["dead"], "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute")
-        yield ended
-
-
-@ONE_WORKER
-def test_a_node_is_lost(lost: dict[str, Told]):
-    """Its kubelet and its pods are killed: the lease runs out, the pod's toleration too, its deletion is not heard."""
-    lost["running"].check("NodeLost", "-dead", "Its pod goes when the node comes back or is deleted")
-
-
-@ONE_WORKER
-def test_a_node_is_deleted(lost: dict[str, Told]):
-    """The pod garbage collector ends what was on it."""
-    lost["gone"].check("NodeLost", "-deleted", "PodGC: node no longer exists")
-
-
-@ONE_WORKER
-def test_a_node_is_shut_down(lost: dict[str, Told]):
-    """In order, by its machine: the kubelet ends the pods first."""
-    lost["leaving"].check("Evicted", "-shut-down", "imminent node shutdown", "Drain nodes when no session runs there")
-
-
-@ONE_WORKER
-def test_a_kubelet_is_gone_before_the_bot_starts(lost: dict[str, Told]):
-    lost["unstarted"].check("StartTimeout", "-dead has not started its pod", "its kubelet is gone")

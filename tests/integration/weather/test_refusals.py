@@ -29,10 +29,6 @@ HOPELESS: Final[dict[str, dict[str, Any]]] = {
 """Bots of which no session can start."""
 
 
-ONE_WORKER = pytest.mark.xdist_group("hopeless")
-"""One worker waits for the hopeless Bots, not each."""
-
-
 @dataclass(frozen=True)
 class Failed:
     """A session that could not start: the first status with a message, and the end."""
@@ -121,14 +117,12 @@ def denied(operated: Operated, bot: str, resource: str) -> bool:
     return "denied request" in operated.try_kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(probe))
 
 
-@ONE_WORKER
 @pytest.mark.parametrize("bot", POLICIES)
 def test_an_admission_policy_denies(failed: dict[str, Failed], bot: str):
     words = ("denied request: no bots on Sundays", "the admission policy that denies it")
     failed[bot].end.check("PodRefused", *words)
 
 
-@ONE_WORKER
 def test_pod_security_forbids_the_bots_template(failed: dict[str, Failed]):
     """What the operator makes by itself passes the strictest level: the bystander ran there."""
     found = failed["insecure"]
@@ -137,26 +131,22 @@ def test_pod_security_forbids_the_bots_template(failed: dict[str, Failed]):
     assert (found.first["phase"], condition(found.first, "BotReady")[:2]) == ("Starting", ("False", "PodRefused"))
 
 
-@ONE_WORKER
 def test_a_service_account_that_is_not_there(failed: dict[str, Failed]):
     found = failed["no-account"]
     found.end.check("PodRefused", 'serviceaccount "nobody" not found', "serviceAccountName in the Bot's podTemplate")
 
 
-@ONE_WORKER
 def test_a_job_the_api_server_finds_invalid(failed: dict[str, Failed]):
     found = failed["crooked"]
     found.end.check("InvalidPodTemplate", "Not A Name", "Mend the Bot's podTemplate")
 
 
-@ONE_WORKER
 def test_an_image_that_cannot_be_pulled(failed: dict[str, Failed]):
     found = failed["no-image"]
     found.end.check("ImagePullFailed", "nowhere:1", "imagePullSecrets")
     assert (found.first["phase"], condition(found.first, "BotReady")[:2]) == ("Starting", ("False", "ImagePullFailed"))
 
 
-@ONE_WORKER
 def test_no_node_has_room(failed: dict[str, Failed]):
     found = failed["huge"]
     words = ("Insufficient cpu", "Add nodes, or lower the Bot's resources.requests")
@@ -164,7 +154,6 @@ def test_no_node_has_room(failed: dict[str, Failed]):
     assert (found.first["phase"], condition(found.first, "BotReady")[:2]) == ("Starting", ("False", "Unschedulable"))
 
 
-@ONE_WORKER
 @pytest.mark.parametrize("bot", ["no-secret", "no-volume"])
 def test_a_secret_or_configmap_is_missing(failed: dict[str, Failed], bot: str):
     failed[bot].end.check("BadConfig", '"missing" not found', "Create what is missing")
