@@ -120,7 +120,7 @@ class Cache:
             # Our own write, or a list, told as much already.
             return
         try:
-            session = BotSession.model_validate(body)
+            session = BotSession.model_validate(_without_body(body))
         except ValidationError:
             # Older than the schema that refuses it: there is nothing to run, and nothing was made for it.
             return
@@ -291,6 +291,13 @@ class Cache:
             self._pods.pop(_place(session), None)
         for kept in (self._seen_at, self._finished, self._rooms, self._start_troubles):
             kept.pop(uid, None)
+
+
+def _without_body(session: Object) -> Object:
+    """Once there is a Job, spec.body is in its Secret: ten thousand of up to 64 KiB are not kept here."""
+    if not (session.get("status") or {}).get("jobName"):
+        return session
+    return {**session, "spec": {name: value for name, value in session["spec"].items() if name != "body"}}
 
 
 def _bot_key(session: BotSession) -> BotKey:

@@ -7,6 +7,7 @@ Errors::
      +-- DailyUnavailable   429, 5xx, no answer: asking again later may help
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class Daily:
         self._clock = clock
         self._calls, self._deletes = limiters(settings)
         self._domain_id: str | None = None
+        self._asking = asyncio.Lock()
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S))
 
     async def close(self) -> None:
@@ -106,13 +108,13 @@ class Daily:
             raise
 
     async def delete_room(self, name: str) -> None:
-        """Delete the room; gone already is as good."""
-        await self._deletes.wait()
-        try:
-            await self._call("DELETE", f"/rooms/{name}", "delete_room")
-        except DailyRefused as refused:
-            if refused.status != 404:
-                raise
+        """Delete the room; gone already is as good. It waits while rooms or tokens are to be made."""
+        async with self._deletes.call():
+            try:
+                await self._call("DELETE", f"/rooms/{name}", "delete_room", hurry=False)
+            except DailyRefused as refused:
+                if refused.status != 404:
+                    raise
 
     async def rooms(self) -> list[Room]:
         """Every room of the domain. Raises rather than answer a part."""
@@ -120,7 +122,7 @@ class Daily:
         after: dict[str, str] = {}
         while True:
             query = {"limit": str(PAGE), **after}
-            page = (await self._call("GET", "/rooms", "list_rooms", params=query)).get("data") or []
+            page = (await self._call("GET", "/rooms", "list_rooms", params=query, hurry=False)).get("data") or []
             found += [_room(room) for room in page]
             if len(page) < PAGE:
                 return found
@@ -131,9 +133,14 @@ class Daily:
         if self._minting is TokenMinting.REST:
             body = {"properties": request.properties()}
             return str((await self._call("POST", "/meeting-tokens", "create_token", body))["token"])
-        if self._domain_id is None:
-            self._domain_id = str((await self._call("GET", "/", "get_domain"))["domain_id"])
-        return sign(request, self._domain_id, self._key.get_secret_value(), self._clock())
+        return sign(request, await self._domain(), self._key.get_secret_value(), self._clock())
+
+    async def _domain(self) -> str:
+        """Asked for once, however many sessions want it at the start."""
+        async with self._asking:
+            if self._domain_id is None:
+                self._domain_id = str((await self._call("GET", "/", "get_domain"))["domain_id"])
+            return self._domain_id
 
     async def _call(
         self,
@@ -142,8 +149,14 @@ class Daily:
         operation: str,
         body: dict[str, Any] | None = None,
         params: dict[str, str] | None = None,
+        hurry: bool = True,
     ) -> dict[str, Any]:
-        await self._calls.wait()
+        async with self._calls.call(hurry):
+            return await self._send(method, path, operation, body, params)
+
+    async def _send(
+        self, method: str, path: str, operation: str, body: dict[str, Any] | None, params: dict[str, str] | None
+    ) -> dict[str, Any]:
         self._guard()
         headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"}
         began = time.monotonic()

@@ -191,7 +191,7 @@ class Kube:
         self,
         login: Callable[[], kopf.ConnectionInfo] = login,
         guard: Callable[[], None] = lambda: None,
-        connections: int = 100,
+        connections: int = 50,
     ) -> None:
         self._login = login
         self._info = login()

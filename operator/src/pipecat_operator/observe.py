@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -197,8 +198,9 @@ def _view(condition: Mapping[str, Any]) -> ConditionView:
     return ConditionView(condition.get("reason") or "", condition.get("message") or "")
 
 
+@lru_cache(maxsize=32)
 def _limits(recorded: str | None) -> Limits | None:
-    """None: nothing that anybody could read."""
+    """None: nothing that anybody could read. Most sessions have those of another."""
     try:
         return Limits.model_validate_json(recorded) if recorded else None
     except ValidationError:

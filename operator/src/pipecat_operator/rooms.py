@@ -46,7 +46,7 @@ class RoomDeleter:
     async def _delete(self, room: str) -> None:
         try:
             await self._daily.delete_room(room)
-            logger.info("Room {} deleted", room)
+            logger.debug("Room {} deleted", room)
         except DailyRefused as refused:
             logger.warning("Room {} is left to expire: {}", room, refused)
         except DailyError as error:

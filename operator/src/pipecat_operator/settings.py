@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """/healthz, /readyz, /metrics."""
 
-    workers: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Sessions reconciled at once."""
+    workers: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Sessions reconciled at once. Each that waits for its turn at Daily takes a worker from the others."""
     resync_seconds: Annotated[float, Field(gt=0)] = 300
     """Between two lists of everything, which repair what a watch lost."""
     sweep_seconds: Annotated[float, Field(gt=0)] = 600

@@ -131,6 +131,17 @@ def test_what_was_made_while_a_list_was_read_stays(cache: Cache):
     assert cache.finished(UID)
 
 
+def test_a_body_is_kept_until_there_is_a_job(cache: Cache):
+    with_body = session(version="8")
+    with_body["spec"]["body"] = {"customer": "4711"}
+    cache.apply_session("MODIFIED", with_body)
+    assert cache.observed(UID).session.spec.body
+    started = session({"phase": "Starting", "jobName": names.job_name(UID)}, version="9")
+    cache.apply_session("MODIFIED", {**started, "spec": with_body["spec"]})
+    assert cache.observed(UID).session.spec.body is None
+    assert cache.observed(UID).session.spec.bot_ref.name == "bot"
+
+
 def test_nobody_looks_again_for_what_is_known_already():
     told = []
     cache = Cache(changed=told.append, deleted=lambda _: None, clock=lambda: NOW)

@@ -1,0 +1,139 @@
+"""What the bench measures, as counts: they are the same on any machine."""
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import Sized
+from typing import Any
+
+import pytest
+
+from bench.load import Pods, at_once, hang_up, session_object
+from bench.world import PLENTY, Site, World
+from pipecat_local.controlplane import free_ports
+from pipecat_local.processes import until
+from pipecat_operator.cache import Cache
+from pipecat_operator.kube import SESSIONS
+from pipecat_operator.loop import KeyedQueue
+from pipecat_operator.main import run
+from pipecat_operator.rooms import RoomDeleter
+from pipecat_operator.settings import load
+from pipecat_operator.turns import AskingSelector
+from support.operated import DAILY_KEY, get
+
+WAIT_S = 60
+WRITES = {"create secrets": 1, "create jobs": 1, "patch botsessions/status": 3}
+"""Of each life, to its end; the delete after the TTL counts apart."""
+
+
+async def make(world: World, site: Site, count: int, ttl_s: int = 600) -> None:
+    """So many sessions at once."""
+    session = session_object(ttl_s)
+    await at_once([world.api.create(SESSIONS, site.namespace, session) for _ in range(count)])
+
+
+async def end(world: World, site: Site, pods: Pods) -> None:
+    """Every call that is running."""
+    await at_once([hang_up(world.api, site.namespace, name) for name in pods.names.values()])
+
+
+async def test_five_writes_and_two_calls_to_daily_each(world: World):
+    count = 50
+    async with world.site() as site, Pods.of(world.api, site.namespace) as pods:
+        site.begin(**PLENTY)
+        await make(world, site, count)
+        await site.until_metric('pipecat_sessions{phase="Running"}', count, WAIT_S)
+        await end(world, site, pods)
+        await site.until_metric("pipecat_sessions_ended_total", count, WAIT_S)
+        await until("the rooms to go", lambda: none(site.rooms()), WAIT_S)
+        writes, calls = site.writes(), site.daily_calls()
+    of_sessions = {kind: number / count for kind, number in writes.items() if kind in WRITES}
+    assert of_sessions == WRITES
+    assert writes.keys() - WRITES.keys() == {
+        *("create botsessions", "patch pods"),  # the load's own
+        *("create leases", "update leases", "patch bots/status"),
+    }
+    assert calls == {
+        "GET /v1/ 200": 1,
+        "GET /v1/rooms 200": 1,
+        "POST /v1/rooms 200": count,
+        "DELETE /v1/rooms/{name} 200": count,
+    }
+
+
+async def none(things: Sized) -> bool:
+    """Whether there are none."""
+    return not things
+
+
+async def test_within_dailys_limits_nobody_waits_for_others(world: World):
+    count = 100
+    async with world.site(limits=True) as site, Pods.of(world.api, site.namespace) as pods:
+        site.begin()
+        making = asyncio.create_task(make(world, site, count))
+        await site.until_metric('pipecat_sessions{phase="Running"}', 1, WAIT_S)
+        assert len(site.rooms()) < count, "who has a room must not wait until all have one"
+        await making
+        await site.until_metric('pipecat_sessions{phase="Running"}', count, WAIT_S)
+        await end(world, site, pods)
+        await site.until_metric("pipecat_sessions_ended_total", count, WAIT_S)
+        assert site.metric("pipecat_rooms_to_delete") > 0, "no end waits for the deletion of a room"
+        calls = site.daily_calls()
+    assert [call for call in calls if call.endswith(" 429")] == []
+    assert calls["POST /v1/rooms 200"] == count
+
+
+async def test_nothing_is_kept_of_what_has_gone(world: World, monkeypatch: pytest.MonkeyPatch):
+    """Neither an entry nor a task; so the operator runs in this process."""
+    count = 20
+    async with world.site() as site:
+        (port,) = free_ports(1)
+        site.metrics_url = f"http://127.0.0.1:{port}"
+        settings = {
+            **PLENTY,
+            "DAILY_API_KEY": DAILY_KEY,
+            "DAILY_API_URL": site.daily.ready["api_url"],
+            "PIPECAT_OPERATOR_NAMESPACE": site.namespace,
+            "PIPECAT_OPERATOR_WATCH_NAMESPACES": site.namespace,
+            "PIPECAT_OPERATOR_HTTP_PORT": str(port),
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        running = asyncio.create_task(run(load(), AskingSelector()))
+        await until("the operator", lambda: asyncio.to_thread(ready, site), WAIT_S)
+        await lives(world, site, 1)
+        tasks = len(asyncio.all_tasks())
+        await lives(world, site, count)
+        await until("the tasks to end", lambda: at_most(tasks), WAIT_S)
+        kept = {kind.__name__: filled(kind) for kind in (Cache, KeyedQueue, RoomDeleter)}
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await running == 0
+    # The heap forgets a wish that nobody has any more when its time comes.
+    assert kept == {"Cache": {"_bots"}, "KeyedQueue": {"_heap"}, "RoomDeleter": set()}
+
+
+async def lives(world: World, site: Site, count: int) -> None:
+    """So many, until nothing is left of them."""
+    async with Pods.of(world.api, site.namespace) as pods:
+        await make(world, site, count, ttl_s=1)
+        await pods.until(count, WAIT_S)
+        await end(world, site, pods)
+        await site.until_gone("botsessions,jobs,pods,secrets")
+
+
+def ready(site: Site) -> bool:
+    """Whether the operator says so."""
+    return get(f"{site.metrics_url}/readyz")[0] == 200
+
+
+async def at_most(tasks: int) -> bool:
+    """Whether no more tasks than that are there."""
+    return len(asyncio.all_tasks()) <= tasks
+
+
+def filled(kind: type[Any]) -> set[str]:
+    """The attributes of the one object of that kind that hold anything."""
+    gc.collect()
+    (thing,) = [each for each in gc.get_objects() if isinstance(each, kind)]
+    return {name for name, value in vars(thing).items() if isinstance(value, Sized) and value}
