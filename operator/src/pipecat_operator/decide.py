@@ -28,6 +28,8 @@ PATIENCE: Final = timedelta(seconds=5)
 SILENCE: Final = timedelta(seconds=30)
 """A cluster that has not taken the next step for so long is named."""
 
+AWAY: Final = "Nothing failed in that time: the operator was away, or its clock is ahead of the API server's."
+
 
 class Look(StrEnum):
     """What to read from the API server before deciding again."""
@@ -96,7 +98,8 @@ def _before_job(observed: Observed, now: datetime) -> Plan:
     deadline = _start_deadline(observed)
     trouble = _start_trouble(observed)
     if now >= deadline:
-        return finish(observed, _start_timeout(observed, trouble), now)
+        away = Trouble(EndReason.START_TIMEOUT, AWAY, observed.seen_at)
+        return finish(observed, _start_timeout(observed, trouble or away), now)
     return replace(_tell(observed, trouble, now), start=observed.bot is not None, wake_at=deadline)
 
 

@@ -1,6 +1,8 @@
 """What a session stands on is taken away: its namespace, the operator itself."""
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +10,7 @@ from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import wait_until
 from support.operated import Child, Operated, new_namespace, set_domain
 from support.rights import grant, limited_account
-from support.weather import PATIENT, unharmed
+from support.weather import PATIENT, QUICK, told, unharmed
 
 
 @pytest.mark.parametrize("rights", ["everywhere", "by-namespace"])
@@ -59,3 +61,21 @@ def test_the_operator_is_uninstalled_with_sessions_live(faulty: Operated):
     assert len(faulty.rooms()) == 2, "nobody deletes a room before its time"
     set_domain(faulty.daily, ahead_s=3600 + 180 + 30 + 30 + 60 + 1)
     assert faulty.rooms() == [], f"they expire with the last deadline of a session, {last}"
+
+
+def test_the_operator_was_away_for_longer_than_the_start_timeout(idle: Operated):
+    """A call nobody waits for any more is not begun."""
+    idle.bot()
+    idle.session(session={**QUICK, "startTimeoutSeconds": 1})
+    wait_until("the timeout", lambda: older_than(idle.get("botsession", "s"), 2), 20, 0.2)
+    idle.start()
+    told(idle).check("StartTimeout", "the operator was away, or its clock is ahead of the API server's")
+    assert (idle.items("jobs"), idle.rooms()) == ([], [])
+    with unharmed(idle):
+        pass
+
+
+def older_than(thing: dict[str, Any], seconds: float) -> bool:
+    """By our clock, which is the operator's, too."""
+    created = datetime.fromisoformat(thing["metadata"]["creationTimestamp"])
+    return (datetime.now(UTC) - created).total_seconds() > seconds

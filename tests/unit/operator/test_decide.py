@@ -62,6 +62,11 @@ class TestBeforeTheJob:
         plan = decide(observed(session(age_s=180), bot(), start_trouble=trouble), NOW)
         assert plan.status.end_reason is EndReason.ROOM_FAILED
 
+    def test_a_session_seen_too_late_says_that_nobody_tried(self):
+        plan = decide(observed(session(age_s=180), bot()), NOW)
+        assert (plan.start, plan.status.end_reason) == (False, EndReason.START_TIMEOUT)
+        assert "the operator was away, or its clock is ahead" in plan.status.message
+
     def test_a_job_that_no_status_names_is_met_by_starting_again(self):
         assert decide(observed(session(), bot(), job=job()), NOW).start
 
