@@ -44,7 +44,9 @@ async def with_watches(namespace: str) -> None:
         version, endless = "0", aiohttp.ClientTimeout(total=None)
         while True:
             query = {"watch": "true", "resourceVersion": version}
-            async with kube._http.get(path[1:], params=query, headers=kube._headers(), timeout=endless) as response:
+            async with kube._http.get(
+                kube._url(path), params=query, headers=kube._headers(), timeout=endless
+            ) as response:
                 rest = b""
                 async for chunk in response.content.iter_any():
                     *lines, rest = (rest + chunk).split(b"\n")

@@ -35,7 +35,8 @@ def session_object(ttl_s: int = 600) -> Object:
             "botRef": {"name": BOT},
             "body": {"customer": "4711", "language": "en", "greeting": "Hello, how can I help you today?"},
             "user": {"name": "Ada", "id": "7"},
-            "session": {"ttlSecondsAfterFinished": ttl_s},
+            # A slow machine must not end them before their time.
+            "session": {"ttlSecondsAfterFinished": ttl_s, "startTimeoutSeconds": 3600, "maxDurationSeconds": 86400},
         },
     }
 
