@@ -59,14 +59,14 @@ class Fault:
     """What becomes of a call instead of an answer.
 
     ``carried_out``: it is passed on first, and the answer is lost. ``status`` is answered in its place, with ``text``
-    or a refusal; None: the connection is cut. ``delay_s`` passes before anything else, ``then`` runs before the answer.
+    or a refusal; None: the connection is cut. ``held``: until it is set, nothing happens. ``then`` runs before the answer.
     """
 
     carried_out: bool = False
     status: int | None = None
     text: str | None = None
     retry_after: int | None = None
-    delay_s: float = 0.0
+    held: asyncio.Event | None = None
     then: Callable[[], None] | None = None
 
 
@@ -94,6 +94,10 @@ class Ledger:
         self.calls: list[Call] = []
         self.rule: Rule = passing
         self._numbers = itertools.count(1)
+
+    def asked(self, method: str, path: str, watch: bool = False) -> bool:
+        """Whether there was such a call; ``path``: part of its path."""
+        return any(call.method == method and path in call.path and call.watch == watch for call in self.calls)
 
     def note(self, side: Side, request: web.Request) -> Call:
         """Count the call."""
@@ -151,8 +155,10 @@ class Proxy:
         call = self._ledger.note(self._side, request)
         body = await request.read()
         fate = self._ledger.rule(call)
-        if fate and fate.delay_s:
+        if isinstance(fate, Late):
             await asyncio.sleep(fate.delay_s)
+        elif fate and fate.held:
+            await fate.held.wait()
         if isinstance(fate, Fault) and not fate.carried_out:
             return self._fail(request, fate)
         passed = {"data": body or None, "headers": self._headers(request), "allow_redirects": False}

@@ -49,14 +49,23 @@ class Reconciler:
         try:
             wake_at = await self._step(observed)
         except (NotFound, OtherObject):
-            # Gone, or another one has its name now. Its room may be younger than what the watch told of its end.
-            self._actor.delete_room(observed.session)
-            self._cache.drop(uid)
+            # Gone, or another one has its name now.
+            self._forget(observed.session)
+            return None
+        except Retry:
+            if self._cache.observed(uid):
+                raise
+            self._forget(observed.session)
             return None
         return self._until(wake_at)
 
     def _until(self, at: datetime | None) -> float | None:
         return None if at is None else max(0.0, (at - self._clock()).total_seconds())
+
+    def _forget(self, session: BotSession) -> None:
+        """It was deleted while we worked on it: its room may be younger than what the watch told of its end."""
+        self._actor.delete_room(session)
+        self._cache.drop(session.metadata.uid)
 
     async def _step(self, observed: Observed) -> datetime | None:
         session = observed.session

@@ -85,6 +85,8 @@ async def lead(worlds, cluster: Cluster, life: Life, crash: Callable[[Call, str]
         try:
             async with kept_alive(instance):
                 await world.seen.until("Running", lambda: world.seen.status(uid).get("phase") == "Running")
+                # Whatever the pace: the Lease is renewed once at least, else that call could not be met.
+                await world.seen.until("a renewal", lambda: instance.ledger.asked("PUT", "/leases/"))
                 await life.end(world, uid)
                 await world.seen.until("nothing to be left", lambda: not world.seen.left())
                 await world.seen.until("no room, or a crash", lambda: crashed or not world.rooms())

@@ -8,6 +8,7 @@ import pytest
 from pipecat_local.controlplane import Cluster
 from pipecat_operator.kube import JOBS, SECRETS
 from support.faults import Kind, down, first_tries
+from support.proxy import Fault
 from support.world import USER_LEFT, Instance, World, kept_alive
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -40,6 +41,24 @@ async def test_every_call_fails_at_first(a_world: World, cluster: Cluster, kind:
         except BaseException as error:
             error.add_note(instance.story())
             raise
+
+
+async def test_a_room_is_made_after_its_session_was_deleted(a_world: World, cluster: Cluster):
+    """Daily takes its time to make it, and the answer is lost: its deletion came too early."""
+    await a_world.bot()
+    async with Instance(a_world, cluster) as instance, kept_alive(instance):
+        deleted = asyncio.Event()
+        slow = Fault(carried_out=True, held=deleted)
+        instance.ledger.rule = lambda call: slow if (call.method, call.path) == ("POST", "/v1/rooms") else None
+        asked = instance.ledger.asked
+        await a_world.seen.until("kopf to watch", lambda: asked("GET", "/botsessions", watch=True))
+        uid = await a_world.session()
+        await a_world.seen.until("the room to be asked for", lambda: asked("POST", "/v1/rooms"))
+        await a_world.delete_session()
+        await a_world.seen.until("its deletion", lambda: asked("DELETE", "/v1/rooms/"))
+        deleted.set()
+        await a_world.seen.until("the room", lambda: a_world.rooms_made(uid) == 1)
+        await a_world.seen.until("no room", lambda: not a_world.rooms())
 
 
 @pytest.mark.timeout(400)
