@@ -110,7 +110,7 @@ async def _repeated(site: Site, live: int) -> list[Row]:
     settings = {"resync": "PIPECAT_OPERATOR_RESYNC_SECONDS", "sweep": "PIPECAT_OPERATOR_SWEEP_SECONDS"}
     for what, setting in settings.items():
         site.operator.stop()
-        site.begin(**PLENTY, **dict.fromkeys(settings.values(), NEVER), **{setting: str(EVERY_S)})
+        site.begin(**PLENTY, **dict.fromkeys(settings.values(), NEVER) | {setting: str(EVERY_S)})
         await _idle(site)
         pid = site.operator.pid
         before, cpu, began = peak_rss_mb(pid), cpu_s(pid), time.monotonic()

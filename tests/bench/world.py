@@ -46,7 +46,7 @@ class Site(Operated):
 
     def daily_calls(self) -> Counter[str]:
         """Method, route and status of every call to Daily."""
-        return Counter(json.loads(get(f"{self.daily.ready['url']}/_standin/state")[1])["calls"])
+        return Counter(self.daily_state()["calls"])
 
     def writes(self) -> Counter[str]:
         """What the operator wrote in the namespace, by verb and resource; the load's own writes left out."""

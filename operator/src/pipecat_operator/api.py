@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
 
 from pipecat_operator.conditions import ConditionType, EndReason, Phase
 
@@ -17,10 +18,14 @@ Seconds = Annotated[int, Field(ge=0, le=604_800)]
 """Within the widest bounds of the schema, so that every sum of them with a time is one."""
 
 
-class Model(BaseModel):
-    """camelCase outside, snake_case inside."""
+CONFIG = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+"""camelCase outside, snake_case inside."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+class Model(BaseModel):
+    """What most is made of. What a live session has several of is a dataclass instead: a sixth of the memory."""
+
+    model_config = CONFIG
 
 
 class Status(Model):
@@ -36,7 +41,8 @@ class Status(Model):
             return handler({name: value for name, value in said.items() if (name,) not in senseless})
 
 
-class Metadata(Model):
+@dataclass(config=CONFIG, slots=True, kw_only=True)
+class Metadata:
     """The part of Kubernetes' ObjectMeta that is read."""
 
     name: str
@@ -47,7 +53,8 @@ class Metadata(Model):
     creation_timestamp: datetime
 
 
-class Condition(Model):
+@dataclass(config=CONFIG, slots=True, kw_only=True)
+class Condition:
     """metav1.Condition."""
 
     type: str
@@ -173,7 +180,8 @@ class BotSessionSpec(Model):
     stop: bool = False
 
 
-class RoomStatus(Model):
+@dataclass(config=CONFIG, slots=True, kw_only=True)
+class RoomStatus:
     """The room of a session. A room of one's own has neither name nor expiry here."""
 
     name: str | None = None

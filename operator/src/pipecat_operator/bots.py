@@ -7,7 +7,7 @@ from typing import Final
 
 from loguru import logger
 
-from pipecat_operator.api import Bot, Condition
+from pipecat_operator.api import Bot, BotStatus, Condition
 from pipecat_operator.cache import Cache
 from pipecat_operator.conditions import brief
 from pipecat_operator.job import template_problem
@@ -24,14 +24,10 @@ async def keep_status(kube: Kube, cache: Cache, clock: Callable[[], datetime]) -
             live, generation = cache.live((namespace, name)), bot.metadata.generation
             if (bot.status.live_sessions, bot.status.observed_generation) == (live, generation):
                 continue
-            status = {
-                "liveSessions": live,
-                "observedGeneration": generation,
-                "conditions": [_ready(bot, clock()).model_dump(mode="json", by_alias=True)],
-            }
+            status = BotStatus(live_sessions=live, observed_generation=generation, conditions=(_ready(bot, clock()),))
             patch: list[Object] = [
                 {"op": "test", "path": "/metadata/uid", "value": bot.metadata.uid},
-                {"op": "add", "path": "/status", "value": status},
+                {"op": "add", "path": "/status", "value": status.model_dump(mode="json", by_alias=True)},
             ]
             try:
                 cache.apply_bot("MODIFIED", await kube.json_patch(BOTS, namespace, name, patch, sub="status"))

@@ -7,6 +7,7 @@ from typing import Any, Union, get_args, get_origin
 import pytest
 import yaml
 from pydantic import BaseModel
+from pydantic.dataclasses import is_pydantic_dataclass
 
 from pipecat_operator.api import Bot, BotSession
 from pipecat_operator.conditions import EndReason, Phase
@@ -43,9 +44,9 @@ def fields_of_schema(at: dict[str, Any], path: str) -> set[str]:
     return found
 
 
-def model_in(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+def model_in(annotation: Any) -> tuple[Any, bool]:
     """The model in an annotation, and whether it is one of many."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_pydantic_dataclass(annotation)):
         return annotation, False
     origin = get_origin(annotation)
     many = origin is tuple
@@ -57,9 +58,9 @@ def model_in(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     return None, many
 
 
-def fields_of_model(model: type[BaseModel], path: str) -> set[str]:
+def fields_of_model(model: Any, path: str) -> set[str]:
     found = {path}
-    for name, field in model.model_fields.items():
+    for name, field in model.__pydantic_fields__.items():
         below, many = model_in(field.annotation)
         here = f"{path}.{field.alias or name}"
         found.add(here)
