@@ -59,7 +59,7 @@ class Fault:
     """What becomes of a call instead of an answer.
 
     ``carried_out``: it is passed on first, and the answer is lost. ``status`` is answered in its place, with ``text``
-    or a refusal; None: the connection is cut. ``held``: until it is set, nothing happens. ``then`` runs before the answer.
+    or a refusal; None: the connection is cut. ``held``: nothing happens until it is set. ``then``: before the answer.
     """
 
     carried_out: bool = False
