@@ -67,21 +67,31 @@ async def none(things: Sized) -> bool:
     return not things
 
 
-async def test_within_dailys_limits_nobody_waits_for_others(world: World):
-    count = 100
+async def test_within_dailys_limits_none_is_refused_and_no_end_waits_for_a_deletion(world: World):
+    count = 60
     async with world.site(limits=True) as site, Pods.of(world.api, site.namespace) as pods:
         site.begin()
-        making = asyncio.create_task(make(world, site, count))
-        await site.until_metric('pipecat_sessions{phase="Running"}', 1, WAIT_S)
-        assert len(site.rooms()) < count, "who has a room must not wait until all have one"
-        await making
+        await make(world, site, count)
         await site.until_metric('pipecat_sessions{phase="Running"}', count, WAIT_S)
         await end(world, site, pods)
         await site.until_metric("pipecat_sessions_ended_total", count, WAIT_S)
-        assert site.metric("pipecat_rooms_to_delete") > 0, "no end waits for the deletion of a room"
+        assert site.metric("pipecat_rooms_to_delete") > 0
         calls = site.daily_calls()
     assert [call for call in calls if call.endswith(" 429")] == []
     assert calls["POST /v1/rooms 200"] == count
+
+
+async def test_no_end_waits_for_those_who_wait_for_daily(world: World):
+    count, workers_of_old = 90, 50
+    async with world.site() as site, Pods.of(world.api, site.namespace) as pods:
+        site.begin(PIPECAT_OPERATOR_DAILY_REQUESTS_PER_SECOND="1")
+        await make(world, site, 1)
+        await site.until_metric('pipecat_sessions{phase="Running"}', 1, WAIT_S)
+        first = dict(pods.names)
+        await make(world, site, count)
+        await at_once([hang_up(world.api, site.namespace, name) for name in first.values()])
+        await site.until_metric("pipecat_sessions_ended_total", 1, WAIT_S)
+        assert site.daily_calls()["POST /v1/rooms 200"] < count - workers_of_old
 
 
 async def test_nothing_is_kept_of_what_has_gone(world: World, monkeypatch: pytest.MonkeyPatch):
