@@ -25,6 +25,10 @@ class Kind(StrEnum):
     RESET = "reset-before"
     RESET_AFTER = "reset-after"
     ERROR_AFTER = "503-after"
+    GARBLED = "garbled"
+    NOT_FOUND = "404"
+    """Of a write, though it is there: a gateway in between, or a webhook, said so."""
+    INVALID = "422"
 
 
 _FATES: Final[dict[Kind, Fault | Late]] = {
@@ -38,12 +42,17 @@ _FATES: Final[dict[Kind, Fault | Late]] = {
     Kind.RESET: Fault(),
     Kind.RESET_AFTER: Fault(carried_out=True),
     Kind.ERROR_AFTER: Fault(carried_out=True, status=503),
+    Kind.GARBLED: Fault(status=200, text="<html>"),
+    Kind.NOT_FOUND: Fault(status=404),
+    Kind.INVALID: Fault(status=422),
 }
 
 
 def fate(kind: Kind, call: Call) -> Fault | Late | None:
     """What the call meets; None: such a call never fails in that way."""
     if kind is Kind.CONFLICT and not (call.write and call.side is Side.KUBERNETES):
+        return None
+    if kind in (Kind.NOT_FOUND, Kind.INVALID) and not call.path.endswith("/status"):
         return None
     if kind is Kind.GONE and not (call.watch or _lists(call)):
         return None

@@ -160,7 +160,7 @@ class Instance:
     def __init__(self, world: World, cluster: Cluster, **settings: str) -> None:
         self._world = world
         self._cluster = cluster
-        self._settings = settings
+        self.settings = settings
         self.ledger = Ledger()
         self.operators: list[Operator] = []
         self._stack = contextlib.AsyncExitStack()
@@ -179,6 +179,8 @@ class Instance:
             operator.kill()
             operator.close()
         await self._stack.aclose()
+        # Whoever it was started again by: it ends for reasons that it knows, and says them.
+        assert "Traceback" not in self.log(), self.log()
 
     @property
     def operator(self) -> Operator:
@@ -219,7 +221,7 @@ class Instance:
             "PIPECAT_OPERATOR_NAMESPACE": namespace,
             "PIPECAT_OPERATOR_WATCH_NAMESPACES": namespace,
             "PIPECAT_OPERATOR_HTTP_PORT": "0",
-            **self._settings,
+            **self.settings,
         }
         operator = await self._world.zygote.fork(env, stem.with_suffix(f".{len(self.operators)}.log"), freeze_before)
         self.operators.append(operator)

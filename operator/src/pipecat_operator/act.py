@@ -100,14 +100,16 @@ class Actor:
         Raises:
             NotFound, OtherObject: it is gone.
         """
-        value = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
-        patch: list[Object] = [
-            {"op": "test", "path": "/metadata/uid", "value": session.metadata.uid},
-            {"op": "add", "path": "/status", "value": value},
-        ]
+        meta, value = session.metadata, wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
+        stored = await self._kube.put_status(SESSIONS, meta.namespace, meta.name, meta.uid, value)
+        # The watch may have told of its deletion meanwhile; nothing would tell of it again.
+        if self._cache.observed(meta.uid):
+            self._cache.apply_session("MODIFIED", stored)
+
+    async def session_exists(self, session: BotSession) -> bool:
+        """Ask the API server, not the cache."""
         meta = session.metadata
-        stored = await self._kube.json_patch(SESSIONS, meta.namespace, meta.name, patch, sub="status")
-        self._cache.apply_session("MODIFIED", stored)
+        return await self._kube.exists(SESSIONS, meta.namespace, meta.name, meta.uid)
 
     async def delete_session(self, uid: str, namespace: str, name: str) -> None:
         """Its TTL is over; Job, Pod and Secret go with it."""

@@ -11,7 +11,7 @@ from pipecat_operator.api import Bot, BotStatus, Condition
 from pipecat_operator.cache import Cache
 from pipecat_operator.conditions import brief
 from pipecat_operator.job import template_problem
-from pipecat_operator.kube import BOTS, ApiError, Kube, Object
+from pipecat_operator.kube import BOTS, ApiError, Kube
 
 EVERY_S: Final = 5.0
 READY: Final = "Ready"
@@ -25,14 +25,15 @@ async def keep_status(kube: Kube, cache: Cache, clock: Callable[[], datetime]) -
             if (bot.status.live_sessions, bot.status.observed_generation) == (live, generation):
                 continue
             status = BotStatus(live_sessions=live, observed_generation=generation, conditions=(_ready(bot, clock()),))
-            patch: list[Object] = [
-                {"op": "test", "path": "/metadata/uid", "value": bot.metadata.uid},
-                {"op": "add", "path": "/status", "value": status.model_dump(mode="json", by_alias=True)},
-            ]
+            value = status.model_dump(mode="json", by_alias=True)
             try:
-                cache.apply_bot("MODIFIED", await kube.json_patch(BOTS, namespace, name, patch, sub="status"))
+                stored = await kube.put_status(BOTS, namespace, name, bot.metadata.uid, value)
             except ApiError as error:
                 logger.warning("Bot {}/{}: its status was not written: {}", namespace, name, error)
+                continue
+            # The watch may have told of its deletion meanwhile; nothing would tell of it again.
+            if cache.has_bot((namespace, name)):
+                cache.apply_bot("MODIFIED", stored)
         await asyncio.sleep(EVERY_S)
 
 

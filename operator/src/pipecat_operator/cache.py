@@ -100,6 +100,10 @@ class Cache:
         """How many live sessions name this Bot."""
         return len(self._by_bot.get(bot, ()))
 
+    def has_bot(self, bot: BotKey) -> bool:
+        """Whether there is such a Bot."""
+        return bot in self._bots
+
     def bots(self) -> Iterable[tuple[BotKey, Bot]]:
         """Every Bot."""
         return tuple(self._bots.items())

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from pydantic import SecretStr
@@ -22,6 +22,8 @@ from pipecat_operator.limiter import SlidingWindows
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.settings import Settings, TokenMinting
 from pipecat_operator.tokens import TokenRequest, sign
+
+T = TypeVar("T")
 
 REQUEST_TIMEOUT_S: Final = 10.0
 PAGE: Final = 100
@@ -101,17 +103,17 @@ class Daily:
         rest = {key: value for key, value in properties.items() if key != "privacy"}
         body = {"name": name, "privacy": privacy, "properties": rest}
         try:
-            return _room(await self._call("POST", "/rooms", "create_room", body))
+            return await self._call("POST", "/rooms", "create_room", _room, body)
         except DailyRefused as refused:
             if refused.status == 400 and "already exists" in str(refused):
-                return _room(await self._call("GET", f"/rooms/{name}", "get_room"))
+                return await self._call("GET", f"/rooms/{name}", "get_room", _room)
             raise
 
     async def delete_room(self, name: str) -> None:
         """Delete the room; gone already is as good. It waits while rooms or tokens are to be made."""
         async with self._deletes.call():
             try:
-                await self._call("DELETE", f"/rooms/{name}", "delete_room", hurry=False)
+                await self._call("DELETE", f"/rooms/{name}", "delete_room", lambda _: None, hurry=False)
             except DailyRefused as refused:
                 if refused.status != 404:
                     raise
@@ -122,24 +124,24 @@ class Daily:
         after: dict[str, str] = {}
         while True:
             query = {"limit": str(PAGE), **after}
-            page = (await self._call("GET", "/rooms", "list_rooms", params=query, hurry=False)).get("data") or []
-            found += [_room(room) for room in page]
+            page, last = await self._call("GET", "/rooms", "list_rooms", _page, params=query, hurry=False)
+            found += page
             if len(page) < PAGE:
                 return found
-            after = {"starting_after": str(page[-1]["id"])}
+            after = {"starting_after": last}
 
     async def token(self, request: TokenRequest) -> str:
         """A meeting token, made as the settings say."""
         if self._minting is TokenMinting.REST:
             body = {"properties": request.properties()}
-            return str((await self._call("POST", "/meeting-tokens", "create_token", body))["token"])
+            return await self._call("POST", "/meeting-tokens", "create_token", lambda said: str(said["token"]), body)
         return sign(request, await self._domain(), self._key.get_secret_value(), self._clock())
 
     async def _domain(self) -> str:
         """Asked for once, however many sessions want it at the start."""
         async with self._asking:
             if self._domain_id is None:
-                self._domain_id = str((await self._call("GET", "/", "get_domain"))["domain_id"])
+                self._domain_id = await self._call("GET", "/", "get_domain", lambda said: str(said["domain_id"]))
             return self._domain_id
 
     async def _call(
@@ -147,16 +149,24 @@ class Daily:
         method: str,
         path: str,
         operation: str,
+        read: Callable[[Any], T],
         body: dict[str, Any] | None = None,
         params: dict[str, str] | None = None,
         hurry: bool = True,
-    ) -> dict[str, Any]:
+    ) -> T:
+        """What ``read`` makes of the answer; one that it can't read is none."""
         async with self._calls.call(hurry):
-            return await self._send(method, path, operation, body, params)
+            return await self._send(method, path, operation, read, body, params)
 
     async def _send(
-        self, method: str, path: str, operation: str, body: dict[str, Any] | None, params: dict[str, str] | None
-    ) -> dict[str, Any]:
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        read: Callable[[Any], T],
+        body: dict[str, Any] | None,
+        params: dict[str, str] | None,
+    ) -> T:
         self._guard()
         headers = {"Authorization": f"Bearer {self._key.get_secret_value()}"}
         began = time.monotonic()
@@ -171,9 +181,8 @@ class Daily:
                     self._metrics.daily_clock_ahead(ahead)
                 if response.status >= 400:
                     raise await _error(operation, response, ahead or 0)
-                answer: dict[str, Any] = await response.json()
-                return answer
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                return read(await response.json())
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:
             said = f"Daily gave no answer to {operation}: {type(error).__name__}"
             raise DailyUnavailable(said, operation) from error
         finally:
@@ -183,9 +192,11 @@ class Daily:
 def clock_ahead(date: str | None, now: datetime) -> float | None:
     """Seconds by which Daily's clock is ahead of ours, by its answer's Date header; None: it does not say. Pure."""
     try:
-        return (parsedate_to_datetime(date) - now).total_seconds() if date else None
+        told = parsedate_to_datetime(date) if date else None
     except ValueError:
         return None
+    # A date without a zone is no HTTP date.
+    return (told - now).total_seconds() if told and told.tzinfo else None
 
 
 async def _error(operation: str, response: aiohttp.ClientResponse, ahead: float) -> DailyError:
@@ -202,6 +213,12 @@ async def _error(operation: str, response: aiohttp.ClientResponse, ahead: float)
         after = response.headers.get("Retry-After", "")
         return DailyUnavailable(message, operation, float(after) if after.isdigit() else None)
     return DailyRefused(message, operation, response.status)
+
+
+def _page(answer: dict[str, Any]) -> tuple[list[Room], str]:
+    """The rooms of a page, and the id of the last."""
+    data = answer["data"]
+    return [_room(room) for room in data], str(data[-1]["id"]) if data else ""
 
 
 def _room(answer: dict[str, Any]) -> Room:

@@ -89,13 +89,18 @@ def decide(observed: Observed, now: datetime) -> Plan:
 
 def _before_job(observed: Observed, now: datetime) -> Plan:
     """Nothing was made yet, or the operator died before it could say so."""
-    session = observed.session
+    session, deadline = observed.session, _start_deadline(observed)
+    if observed.start_trouble and (session.spec.stop or now >= deadline):
+        # Its Job may be there all the same: the answer was lost, and the watch lags.
+        if observed.job_is_gone is None:
+            return Plan(look=Look.JOB)
+        if not observed.job_is_gone:
+            return Plan(wake_at=now + PATIENCE)
     if session.spec.stop:
         return finish(observed, Conclusion(EndReason.STOPPED, "Stopped before its bot was started."), now)
     if (size := body_size(observed)) > BODY_MAX:
         message = f"spec.body is {size} bytes as JSON; at most {BODY_MAX} are carried. Send a reference instead."
         return finish(observed, Conclusion(EndReason.BODY_TOO_LARGE, message), now)
-    deadline = _start_deadline(observed)
     trouble = _start_trouble(observed)
     if now >= deadline:
         away = Trouble(EndReason.START_TIMEOUT, AWAY, observed.seen_at)
@@ -106,12 +111,13 @@ def _before_job(observed: Observed, now: datetime) -> Plan:
 def _before_room(observed: Observed, now: datetime) -> Plan:
     """The Job exists; the bot is not in the room yet."""
     said, pod = observed.session.status, observed.pod
-    if not said.job_name:
+    deadline = _start_deadline(observed)
+    if not said.job_name and now < deadline:
         # The operator died between the Job and the status: starting again meets what is there.
-        return Plan(start=True)
+        return Plan(start=True, wake_at=deadline)
     if pod and pod.ready_at and not pod.gone:
         return Plan(status=status.running(observed.session, pod, now))
-    deadline, trouble = _start_deadline(observed), _pod_trouble(observed)
+    trouble = _pod_trouble(observed)
     if trouble is None and not observed.cause_looked_for and _silent(observed, now, deadline):
         return Plan(look=Look.CAUSE)
     trouble = trouble or _silence(observed, now, deadline)
@@ -141,6 +147,11 @@ def _end(observed: Observed, why: Conclusion, now: datetime) -> Plan:
         terminate=observed.job is not None and observed.job.failure is None,
         wake_at=now + PATIENCE,
     )
+
+
+def give_up(observed: Observed, why: Conclusion, now: datetime) -> Plan:
+    """It can't be started; a bot that an earlier try has started is ended first."""
+    return _end(observed, why, now) if observed.job else finish(observed, why, now)
 
 
 def finish(observed: Observed, why: Conclusion, now: datetime) -> Plan:

@@ -1,5 +1,7 @@
 """kopf's part: it watches BotSessions and Bots, and its handlers only tell the cache."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -27,16 +29,22 @@ class NoDiffs(kopf.DiffBaseStorage):
         """Nothing is kept."""
 
 
-def registry(cache: Cache) -> kopf.OperatorRegistry:
-    """The handlers. Errors in ``on.event`` handlers are logged and never retried, so nothing else is done there.
+def registry(cache: Cache, started: Callable[[], None]) -> kopf.OperatorRegistry:
+    """The handlers. ``started`` is called once kopf has set itself up.
 
-    They are coroutines that await nothing: kopf runs a plain function in a thread, at 4 times the cost.
+    Errors in ``on.event`` handlers are logged and never retried, so nothing else is done there. They are coroutines
+    that await nothing: kopf runs a plain function in a thread, at 4 times the cost.
     """
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
     def authenticate(**_: Any) -> kopf.ConnectionInfo:
         return login()
+
+    @kopf.on.startup(registry=handlers)
+    async def start(**_: Any) -> None:
+        # Its own handlers of signals are set when this turn of the event loop is over.
+        asyncio.get_running_loop().call_soon(started)
 
     @kopf.on.event(names.GROUP, names.VERSION, "botsessions", registry=handlers)
     async def session(*, event: kopf.RawEvent, **_: Any) -> None:
@@ -56,6 +64,8 @@ def settings() -> kopf.OperatorSettings:
     chosen.scanning.disabled = True
     chosen.persistence.diffbase_storage = NoDiffs()
     chosen.queueing.idle_timeout = 0.2
+    # By default a kopf that gave up has the whole process killed ten minutes later, though it was begun again.
+    chosen.process.ultimate_exiting_timeout = None
     # The default gives up after 84 s, with up to 21 s between two tries.
     chosen.networking.error_backoffs = (0.2, 0.5, 1, 2, *(3,) * 20)
     # A list that is not answered; the default of 300 s would leave us blind for as long.

@@ -274,6 +274,20 @@ class Kube:
         path = resource.path(namespace, name, sub)
         return await self._call("PATCH", path, patch, content_type="application/json-patch+json")
 
+    async def put_status(
+        self, resource: Resource, namespace: str, name: str, uid: str, status: dict[str, Any]
+    ) -> Object:
+        """Put the whole status of the object of that UID; answers it as stored.
+
+        Raises:
+            NotFound, OtherObject: it is gone. (A merge patch with another UID would be accepted.)
+        """
+        patch: list[Object] = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        return await self.json_patch(resource, namespace, name, patch, sub="status")
+
     async def replace(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
         """Put the whole object; its resourceVersion must still be the stored one."""
         return await self._call("PUT", resource.path(namespace, name), body)
@@ -292,10 +306,11 @@ class Kube:
             return
         except Conflict:
             # Another object has the name now, or ours was only changed just then.
-            if await self._is_there(resource, namespace, name, uid):
+            if await self.exists(resource, namespace, name, uid):
                 raise
 
-    async def _is_there(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
+    async def exists(self, resource: Resource, namespace: str, name: str, uid: str) -> bool:
+        """Whether the object of that name has that UID."""
         try:
             there = await self.get(resource, namespace, name)
         except NotFound:

@@ -214,7 +214,8 @@ async def _watch(cache: Cache, namespaces: Sequence[str], missed: asyncio.Event,
     while True:
         try:
             await kopf.operator(
-                registry=handlers.registry(cache),
+                # It puts its own handlers of signals in place of ours as it starts.
+                registry=handlers.registry(cache, started=partial(_stop_on_signals, stop)),
                 settings=handlers.settings(),
                 standalone=True,
                 clusterwide=not namespaces,
@@ -229,8 +230,6 @@ async def _watch(cache: Cache, namespaces: Sequence[str], missed: asyncio.Event,
                 WATCH_AGAIN_S,
                 error,
             )
-        # kopf put its own handlers of signals in their place.
-        _stop_on_signals(stop)
         await asyncio.sleep(WATCH_AGAIN_S)
         missed.set()
 

@@ -15,7 +15,7 @@ from pipecat_operator.conclude import Conclusion
 from pipecat_operator.conditions import EndReason, Phase
 from pipecat_operator.daily import DailyError
 from pipecat_operator.decide import Look, Plan, decide
-from pipecat_operator.kube import NotFound, OtherObject, Refused
+from pipecat_operator.kube import ApiError, NotFound, OtherObject, Refused
 from pipecat_operator.loop import Retry
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.observe import Observed, Trouble
@@ -48,11 +48,12 @@ class Reconciler:
             return None
         try:
             wake_at = await self._step(observed)
-        except (NotFound, OtherObject):
-            # Gone, or another one has its name now.
+        except (NotFound, OtherObject) as error:
+            if await self._actor.session_exists(observed.session):
+                raise Retry(f"refused, though it is there: {error}", call=error.call) from error
             self._forget(observed.session)
             return None
-        except Retry:
+        except (Retry, ApiError):
             if self._cache.observed(uid):
                 raise
             self._forget(observed.session)
@@ -64,21 +65,24 @@ class Reconciler:
 
     def _forget(self, session: BotSession) -> None:
         """It was deleted while we worked on it: its room may be younger than what the watch told of its end."""
+        logger.info("Session {} is gone", session.metadata.uid)
         self._actor.delete_room(session)
         self._cache.drop(session.metadata.uid)
 
     async def _step(self, observed: Observed) -> datetime | None:
-        session = observed.session
         plan = await self._decide(observed)
+        await self._carry_out(observed, plan)
+        return plan.wake_at
+
+    async def _carry_out(self, observed: Observed, plan: Plan) -> None:
         if plan.status is not None:
-            await self._write(session, plan.status)
+            await self._write(observed.session, plan.status)
         if plan.event is not None:
-            await self._actor.warn(session, plan.event)
+            await self._actor.warn(observed.session, plan.event)
         if plan.terminate:
             await self._actor.terminate(observed)
         if plan.start:
             await self._start(observed, plan.wake_at)
-        return plan.wake_at
 
     async def _decide(self, observed: Observed) -> Plan:
         """A decision may first want to know more than the cache holds."""
@@ -104,11 +108,7 @@ class Reconciler:
         except StartFailed as failed:
             self._cache.start_failed(uid, None)
             why = Conclusion(failed.reason, advised(failed.reason, failed.message))
-            plan = decisions.finish(observed, why, self._clock())
-            if plan.status:
-                await self._write(session, plan.status)
-            if plan.event:
-                await self._actor.warn(session, plan.event)
+            await self._carry_out(observed, decisions.give_up(observed, why, self._clock()))
             return
         except TRANSIENT as error:
             reason = EndReason.ROOM_FAILED if isinstance(error, DailyError) else EndReason.START_TIMEOUT

@@ -18,6 +18,10 @@ AT_ONCE: Final = 5
 """Lives that are led at the same time: each mostly waits."""
 MOST_CALLS: Final = 200
 """A life of more calls than this never ends."""
+AFTER_THE_END: Final = frozenset(
+    {"PATCH kubernetes/apis/pipecat.dev/v1alpha1/namespaces/OWN/botsessions/s/status", "DELETE daily/v1/rooms/NAME"}
+)
+"""What may be called when the end was told: a crash there, then the TTL, and the room is an orphan."""
 QUICK: Final = {"ttlSecondsAfterFinished": 1, "terminationGracePeriodSeconds": 1}
 
 
@@ -72,11 +76,15 @@ async def lead(worlds, cluster: Cluster, life: Life, crash: Callable[[Call, str]
     """One session's whole life, and one crash where ``crash`` says; everything that must hold is checked."""
     async with worlds() as world, Instance(world, cluster) as instance:
         crashed: list[str] = []
+        late = life.reason is None
 
         def rule(call: Call) -> Fault | None:
-            if crashed or not crash(call, call.label(world.namespace)):
+            nonlocal late
+            label = call.label(world.namespace)
+            if crashed or not crash(call, label):
                 return None
-            crashed.append(call.label(world.namespace))
+            crashed.append(label)
+            late |= label in AFTER_THE_END or "endReason" in world.seen.status(uid)
             return Fault(carried_out=carried_out, then=instance.operator.kill)
 
         await world.bot()
@@ -89,9 +97,9 @@ async def lead(worlds, cluster: Cluster, life: Life, crash: Callable[[Call, str]
                 await world.seen.until("a renewal", lambda: instance.ledger.asked("PUT", "/leases/"))
                 await life.end(world, uid)
                 await world.seen.until("nothing to be left", lambda: not world.seen.left())
-                await world.seen.until("no room, or a crash", lambda: crashed or not world.rooms())
+                await world.seen.until("no room, or a crash", lambda: (crashed and late) or not world.rooms())
                 if world.rooms():
-                    # Maybe an orphan, which the sweep finds: ten minutes later, or at the next start after them.
+                    # An orphan, which the sweep finds: ten minutes later, or at the next start after them.
                     world.age_rooms()
                     instance.operator.kill()
                 await world.seen.until("no room", lambda: not world.rooms())

@@ -6,14 +6,15 @@ from typing import Final
 import pytest
 
 from pipecat_local.controlplane import Cluster
-from pipecat_operator.kube import JOBS, SECRETS
+from pipecat_operator.kube import JOBS, PODS, SECRETS
 from support.faults import Kind, down, first_tries
-from support.proxy import Fault
+from support.proxy import Call, Fault, passing
 from support.world import USER_LEFT, Instance, World, kept_alive
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 QUICK: Final = {"ttlSecondsAfterFinished": 1, "terminationGracePeriodSeconds": 1}
+LINGERING: Final = {"terminationGracePeriodSeconds": 1}
 TRIES: Final = 2
 DOWN_S: Final = 60
 SILENCE_ENDS_S: Final = 120
@@ -38,9 +39,33 @@ async def test_every_call_fails_at_first(a_world: World, cluster: Cluster, kind:
                 await a_world.seen.until("Running", lambda: a_world.seen.status(uid).get("phase") == "Running")
                 await a_world.hang_up(uid, said=USER_LEFT)
                 await ended_well(a_world, uid)
+            assert len(instance.operators) == 1, "it had to be started again"
         except BaseException as error:
             error.add_note(instance.story())
             raise
+
+
+async def test_a_key_is_revoked_while_a_bot_was_started(a_world: World, cluster: Cluster):
+    """The operator dies between the Job and the status; the next one may not ask Daily for anything."""
+    await a_world.bot()
+    async with Instance(a_world, cluster) as instance:
+        uid = await a_world.session(session=LINGERING)
+
+        def rule(call: Call) -> Fault | None:
+            told = call.method == "PATCH" and call.path.endswith("/botsessions/s/status")
+            return Fault(then=instance.operator.kill) if told else None
+
+        instance.ledger.rule = rule
+        await instance.start()
+        await instance.operator.until_ended()
+        await a_world.free_lease()
+        instance.ledger.rule = passing
+        instance.settings["DAILY_API_KEY"] = "revoked"
+        await instance.start()
+        await a_world.seen.until("the end", lambda: a_world.seen.status(uid).get("phase") == "Failed")
+        assert a_world.seen.status(uid)["endReason"] == "RoomFailed"
+        talking = [pod for pod in a_world.seen.of(PODS, uid) if pod["status"]["phase"] == "Running"]
+        assert not talking, "no bot talks on in a session that has failed"
 
 
 async def test_a_room_is_made_after_its_session_was_deleted(a_world: World, cluster: Cluster):
@@ -98,7 +123,7 @@ async def nobody_for_a_minute(worlds, cluster: Cluster, side: str) -> None:
         uids.append(await world.session("made-meanwhile", session=QUICK))
         await world.hang_up(uids[0], said=USER_LEFT)
         await asyncio.sleep(DOWN_S)
-        instance.ledger.rule = lambda _: None
+        instance.ledger.rule = passing
         await world.seen.until("Running", lambda: world.seen.status(uids[1]).get("phase") == "Running")
         await world.hang_up(uids[1], said=USER_LEFT)
         for uid in uids:
@@ -109,5 +134,7 @@ async def nobody_for_a_minute(worlds, cluster: Cluster, side: str) -> None:
             world.age_rooms()
             instance.operator.kill()
         await world.seen.until("no room", lambda: not world.rooms())
+        if side == "daily":
+            assert len(instance.operators) == 1, "it had to be started again"
         for uid in uids:
             assert (world.seen.made(JOBS, uid), world.seen.made(SECRETS, uid), world.rooms_made(uid)) == (1, 1, 1)

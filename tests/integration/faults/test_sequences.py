@@ -37,7 +37,10 @@ CONVERGED_S: Final = 60
 LIMITS: Final = {"ttlSecondsAfterFinished": 1, "terminationGracePeriodSeconds": 1, "startTimeoutSeconds": 60}
 CHANCE: Final = 0.3
 
-USERS: Final = ("create", "create", "stop", "delete", "hang-up", "bot-changed", "bot-deleted")
+USERS: Final = (
+    *("create", "create", "create-hasty", "create-own-room"),
+    *("stop", "delete", "hang-up", "bot-changed", "bot-deleted"),
+)
 CLUSTER: Final = ("pod-killed", "node-gone", "watches-cut")
 OPERATOR: Final = ("restart", "kill")
 
@@ -60,7 +63,7 @@ class Drive:
     pool: str
     uids: dict[str, str] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
-    may_end: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(lambda: {"Stopped"}))
+    may_end: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """The reasons each session may have ended for, given what was done to it."""
 
     async def take(self, step: Step) -> None:
@@ -68,6 +71,8 @@ class Drive:
         what, number = step
         do: dict[str, Callable[[int], Awaitable[None]]] = {
             "create": self.create,
+            "create-hasty": self.create_hasty,
+            "create-own-room": self.create_in_a_room_of_its_own,
             "stop": self.stop,
             "delete": self.delete,
             "hang-up": self.hang_up,
@@ -103,7 +108,22 @@ class Drive:
             name = f"s{len(self.uids)}"
             self.uids[name] = await self.world.session(name, session=LIMITS)
 
+    async def create_hasty(self, _: int) -> None:
+        """It is given up soon, whatever the operator is at."""
+        if len(self.uids) < SESSIONS_AT_MOST:
+            name = f"s{len(self.uids)}"
+            self.may_end[name] |= {"StartTimeout", "RoomFailed", "BotNotFound", "Unschedulable"}
+            self.uids[name] = await self.world.session(name, session=LIMITS | {"startTimeoutSeconds": 1})
+
+    async def create_in_a_room_of_its_own(self, _: int) -> None:
+        """Nothing at Daily is its."""
+        if len(self.uids) < SESSIONS_AT_MOST:
+            name = f"s{len(self.uids)}"
+            own = {"url": "https://example.test/own", "tokenSecretRef": {"name": "own"}}
+            self.uids[name] = await self.world.session(name, session=LIMITS, room=own)
+
     async def stop(self, number: int) -> None:
+        self.may_end[self.one(number)].add("Stopped")
         await self.world.stop(self.one(number))
 
     async def delete(self, number: int) -> None:
@@ -156,7 +176,9 @@ class Drive:
         """Faults stop, everybody who is not gone is asked to stop; nothing is left, and nothing was made twice."""
         self.instance.ledger.rule = passing
         seen = self.world.seen
-        for name in self.uids:
+        for name, uid in self.uids.items():
+            if "endReason" not in seen.status(uid):
+                self.may_end[name].add("Stopped")
             with contextlib.suppress(NotFound):
                 await self.world.stop(name)
         await seen.until("nothing to be left", lambda: not seen.left(), CONVERGED_S)

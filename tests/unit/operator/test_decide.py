@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipecat_operator.conclude import conclude
+from pipecat_operator.conclude import Conclusion, conclude
 from pipecat_operator.conditions import ConditionType, EndReason, Phase
-from pipecat_operator.decide import BODY_MAX, OVERDUE, PATIENCE, SILENCE, Look, decide
+from pipecat_operator.decide import BODY_MAX, OVERDUE, PATIENCE, SILENCE, Look, decide, give_up
 from pipecat_operator.observe import ConditionView, Trouble
 from support.objects import NOW, UID, bot, job, observed, pod, running, session, starting
 
@@ -59,13 +59,36 @@ class TestBeforeTheJob:
 
     def test_trouble_with_daily_for_too_long_ends_the_session(self):
         trouble = Trouble(EndReason.ROOM_FAILED, "Daily gave no answer", NOW)
-        plan = decide(observed(session(age_s=180), bot(), start_trouble=trouble), NOW)
+        late = observed(session(age_s=180), bot(), start_trouble=trouble)
+        assert decide(late, NOW).look is Look.JOB
+        plan = decide(replace(late, job_is_gone=True), NOW)
         assert plan.status.end_reason is EndReason.ROOM_FAILED
+
+    @pytest.mark.parametrize("spec", [{"stop": True}, {"age_s": 180}], ids=["stopped", "too-late"])
+    def test_a_job_whose_making_was_not_answered_is_looked_for_before_the_end(self, spec):
+        trouble = Trouble(EndReason.START_TIMEOUT, "no answer to POST", NOW)
+        tried = observed(session(**spec), bot(), start_trouble=trouble)
+        assert decide(tried, NOW).look is Look.JOB
+        plan = decide(replace(tried, job_is_gone=False), NOW)
+        assert (plan.status, plan.start) == (None, False), "the cache is about to know it, too"
 
     def test_a_session_seen_too_late_says_that_nobody_tried(self):
         plan = decide(observed(session(age_s=180), bot()), NOW)
         assert (plan.start, plan.status.end_reason) == (False, EndReason.START_TIMEOUT)
         assert "the operator was away, or its clock is ahead" in plan.status.message
+
+    def test_a_bot_that_an_earlier_try_started_is_ended_when_trying_on_is_hopeless(self):
+        why = Conclusion(EndReason.ROOM_FAILED, "Daily refused create_room (401)")
+        plan = give_up(observed(session(), bot(), job=job()), why, NOW)
+        assert (plan.status.phase, plan.terminate) == (Phase.ENDING, True)
+        assert give_up(observed(session(), bot()), why, NOW).status.phase is Phase.FAILED
+
+    def test_a_job_that_no_status_names_is_given_up_in_time(self):
+        young = observed(session(), bot(), job=job())
+        assert decide(young, NOW).wake_at == young.session.metadata.creation_timestamp + timedelta(seconds=180)
+        late = observed(session(age_s=180), bot(), job=job(), pod=pod(), cause_looked_for=True)
+        plan = decide(late, NOW)
+        assert (plan.start, plan.status.end_reason, plan.terminate) == (False, EndReason.START_TIMEOUT, True)
 
     def test_a_job_that_no_status_names_is_met_by_starting_again(self):
         assert decide(observed(session(), bot(), job=job()), NOW).start
