@@ -8,17 +8,19 @@ before a write how old the lease is.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from loguru import logger
 
-from pipecat_operator.kube import LEASES, ApiError, Kube, NotFound, Object
+from pipecat_operator.kube import LEASES, ApiError, Kube, NotFound, Object, Unavailable
 
 LEASE_S: Final = 15
 RENEW_DEADLINE_S: Final = 10.0
 RETRY_S: Final = 2.0
+TRY_S: Final = 3.0
+"""A connection gone silent must cost one try, not the leadership or a takeover's 30 s."""
 OVERDUE: Final = f"the Lease was not renewed within {RENEW_DEADLINE_S:.0f} s"
 
 Clock = Callable[[], float]
@@ -78,12 +80,7 @@ class Lease:
         while True:
             await asyncio.sleep(RETRY_S)
             self.check()
-            renewed = False
-            # An answer later than this may come after another's takeover.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RENEW_DEADLINE_S):
-                    renewed = await self._try_once()
-            if not renewed:
+            if not await self._try_once():
                 self.check()
 
     async def release(self) -> None:
@@ -93,10 +90,11 @@ class Lease:
         if not ours:
             return
         try:
-            lease = await self._kube.get(LEASES, self._namespace, self._name)
-            if lease["spec"].get("holderIdentity") == self._identity:
-                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-                await self._kube.replace(LEASES, self._namespace, self._name, lease)
+            async with _one_try():
+                lease = await self._kube.get(LEASES, self._namespace, self._name)
+                if lease["spec"].get("holderIdentity") == self._identity:
+                    lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+                    await self._kube.replace(LEASES, self._namespace, self._name, lease)
         except ApiError as error:
             logger.warning("The Lease was not released, it will run out by itself: {}", error)
 
@@ -105,7 +103,8 @@ class Lease:
         # The age counts from before the call: the answer may take long.
         asked_at = self._clock()
         try:
-            taken = await self._take()
+            async with _one_try():
+                taken = await self._take()
         except ApiError as error:
             logger.warning("Lease: {}", error)
             return False
@@ -159,6 +158,16 @@ class Lease:
             "renewTime": _now(),
             "leaseTransitions": int(before.get("leaseTransitions") or 0) + (0 if held else 1),
         }
+
+
+@contextlib.asynccontextmanager
+async def _one_try() -> AsyncIterator[None]:
+    """Raises Unavailable when the block takes longer. What it sent may yet be done, but never over another's write."""
+    try:
+        async with asyncio.timeout(TRY_S):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(0, "Timeout", f"no answer within {TRY_S:.0f} s") from error
 
 
 def _now() -> str:

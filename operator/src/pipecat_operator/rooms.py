@@ -26,7 +26,7 @@ class RoomDeleter:
         return len(self._waiting)
 
     def delete(self, room: str, expires_at: datetime | None) -> None:
-        """Delete that room when its turn comes; once is enough."""
+        """Delete that room when its turn comes; once is enough, unless its deletion is on its way."""
         self._waiting.setdefault(room, expires_at)
         self._some.set()
 
@@ -37,13 +37,12 @@ class RoomDeleter:
             if not self._waiting:
                 self._some.clear()
                 continue
-            room, expires_at = next(iter(self._waiting.items()))
-            if expires_at and expires_at <= self._clock():
-                del self._waiting[room]
-                continue
-            await self._delete(room)
+            # Out of the queue before it is sent: a room made meanwhile may be asked for anew.
+            room, expires_at = self._waiting.popitem(last=False)
+            if expires_at is None or expires_at > self._clock():
+                await self._delete(room, expires_at)
 
-    async def _delete(self, room: str) -> None:
+    async def _delete(self, room: str, expires_at: datetime | None) -> None:
         try:
             await self._daily.delete_room(room)
             logger.debug("Room {} deleted", room)
@@ -51,7 +50,5 @@ class RoomDeleter:
             logger.warning("Room {} is left to expire: {}", room, refused)
         except DailyError as error:
             logger.warning("Room {} will be deleted later: {}", room, error)
-            self._waiting.move_to_end(room)
+            self.delete(room, expires_at)
             await asyncio.sleep(error.retry_after or RETRY_S)
-            return
-        del self._waiting[room]

@@ -1,9 +1,20 @@
 """The operator's settings: the environment, read and checked once at start."""
 
+import re
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, HttpUrl, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "PIPECAT_OPERATOR_"
@@ -17,6 +28,19 @@ def _split(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """A list in one variable, comma-separated."""
+
+DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""A namespace's name (RFC 1123). It becomes part of URLs as it is."""
+
+
+def _checked(name: str) -> str:
+    if not DNS_LABEL.fullmatch(name):
+        said = "is not the name of a namespace: 1 to 63 of a-z, 0-9 and -, with no - at either end"
+        raise PydanticCustomError("namespace", said)
+    return name
+
+
+Namespace = Annotated[str, AfterValidator(_checked)]
 
 
 class TokenMinting(StrEnum):
@@ -45,9 +69,9 @@ class Settings(BaseSettings):
     daily_deletes_per_second: Annotated[float, Field(gt=0)] = 2
     """Daily allows about 2/s, or 50 in 30 s."""
 
-    namespace: str | None = None
+    namespace: Namespace | None = None
     """Where the Lease and the installation id are kept; the pod's own namespace when not set."""
-    watch_namespaces: Names = ()
+    watch_namespaces: Annotated[tuple[Namespace, ...], NoDecode, BeforeValidator(_split)] = ()
     """None: the whole cluster."""
     installation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,40}$")] | None = None
     """Part of every room's name; made once and kept in a ConfigMap when not set."""

@@ -12,15 +12,19 @@ from pipecat_operator import names
 from pipecat_operator.advice import advised
 from pipecat_operator.cache import Cache
 from pipecat_operator.conditions import EndReason, Phase
-from pipecat_operator.daily import Daily, DailyError, Room
+from pipecat_operator.daily import Daily, DailyError, DailyRefused, Room
 from pipecat_operator.kube import BOTS, SESSIONS, ApiError, Kube, Object, Refused, Resource, where
+from pipecat_operator.lease import LeadershipLost
 from pipecat_operator.rooms import RoomDeleter
 
 ORPHAN_AGE: Final = timedelta(minutes=10)
 """A younger room may be one whose session we don't see yet."""
 
 RETRY_S: Final = 5.0
-"""After a list that failed."""
+"""After a list that failed; a sweep waits longer each time."""
+
+APART_S: Final = 5.0
+"""From the end of a resync to the next: a watch that breaks again and again asks for one each time."""
 
 
 class SessionLister:
@@ -77,19 +81,22 @@ async def resync(
 
     At once when ``missed`` is set: something is known to be lost.
     """
-    wait_s = every_s
+    wait_s, apart_s = every_s, 0.0
     while True:
+        await asyncio.sleep(apart_s)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(wait_s - apart_s):
                 await missed.wait()
         missed.clear()
+        wait_s, apart_s = every_s, min(APART_S, every_s)
         try:
             await lister.refill(cache)
-        except ApiError as error:
-            wait_s = min(RETRY_S, every_s)
-            logger.warning("The resync failed, the next is in {:.0f} s: {}", wait_s, error)
+        except LeadershipLost:
+            raise
+        except Exception as error:
+            wait_s = min(RETRY_S, every_s) if isinstance(error, ApiError) else every_s
+            logger.warning("The resync failed, the next is in {:.0f} s: {}", wait_s, _said(error))
             continue
-        wait_s = every_s
         for uid in cache.uids():
             changed(uid)
             # One by one: a new session must not wait behind ten thousand.
@@ -109,8 +116,24 @@ def orphans(rooms: Iterable[Room], ended: Mapping[str, bool], installation: str,
 
 
 def _has_ended(session: Object) -> bool:
+    """A word that a newer CRD may have is not one of an end."""
     phase = (session.get("status") or {}).get("phase")
-    return phase is not None and Phase(phase).finished
+    return any(phase == known for known in Phase if known.finished)
+
+
+def _said(error: Exception) -> str:
+    """In one line; what nobody foresaw (an odd answer) by its type, too."""
+    if isinstance(error, DailyError):
+        return advised(EndReason.ROOM_FAILED, str(error))
+    return str(error) if isinstance(error, ApiError) else repr(error)
+
+
+def again_s(error: Exception, failures: int, every_s: float) -> float:
+    """Seconds until the sweep after so many in a row that failed, the last of them so. Pure."""
+    if isinstance(error, Refused | DailyRefused):
+        return every_s
+    retry_after = error.retry_after if isinstance(error, ApiError | DailyError) else None
+    return max(min(every_s, RETRY_S * 2.0 ** min(failures - 1, 16)), retry_after or 0)
 
 
 async def sweep(
@@ -122,17 +145,20 @@ async def sweep(
     clock: Callable[[], datetime],
 ) -> None:
     """Delete the rooms that nobody owns, at start and again and again, until cancelled."""
+    failures = 0
     while True:
         try:
             # Rooms first: a room made between the two lists is then not looked at.
             there = await daily.rooms()
-            ended = await lister.ended()
-        except (DailyError, ApiError) as error:
-            again_s = min(every_s, RETRY_S)
-            why = advised(EndReason.ROOM_FAILED, str(error)) if isinstance(error, DailyError) else str(error)
-            logger.warning("No sweep now, the next is in {:.0f} s: {}", again_s, why)
-            await asyncio.sleep(again_s)
+            owned_by_nobody = orphans(there, await lister.ended(), installation, clock())
+        except LeadershipLost:
+            raise
+        except Exception as error:
+            failures += 1
+            wait_s = again_s(error, failures, every_s)
+            logger.warning("No sweep now, the next is in {:.0f} s: {}", wait_s, _said(error))
         else:
-            for room in orphans(there, ended, installation, clock()):
+            failures, wait_s = 0, every_s
+            for room in owned_by_nobody:
                 rooms.delete(room.name, room.expires_at)
-            await asyncio.sleep(every_s)
+        await asyncio.sleep(wait_s)

@@ -39,3 +39,28 @@ def test_namespaces_are_a_comma_separated_list(monkeypatch):
 def test_the_key_is_not_shown(monkeypatch):
     monkeypatch.setenv("DAILY_API_KEY", "s3cret")
     assert "s3cret" not in repr(load())
+
+
+@pytest.mark.parametrize("name", ["a", "team-1", "a" * 63])
+def test_namespaces_are_names_as_kubernetes_has_them(monkeypatch, name):
+    monkeypatch.setenv("DAILY_API_KEY", "key")
+    monkeypatch.setenv("PIPECAT_OPERATOR_NAMESPACE", name)
+    monkeypatch.setenv("PIPECAT_OPERATOR_WATCH_NAMESPACES", f"b,{name}")
+    settings = load()
+    assert (settings.namespace, settings.watch_namespaces) == (name, ("b", name))
+
+
+@pytest.mark.parametrize(
+    "name", ["*", "A", "a b", "a/../b", "a?x=1", "a.b", "-a", "a-", "ä", "a\nb", "a" * 64, "https://s"]
+)
+@pytest.mark.parametrize("variable", ["PIPECAT_OPERATOR_NAMESPACE", "PIPECAT_OPERATOR_WATCH_NAMESPACES"])
+def test_what_can_be_no_namespace_is_refused(monkeypatch, variable, name):
+    """Their names become part of URLs."""
+    monkeypatch.setenv("DAILY_API_KEY", "key")
+    monkeypatch.setenv(variable, name)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value) == (
+        f"Wrong settings:\n  {variable}: is not the name of a namespace: "
+        "1 to 63 of a-z, 0-9 and -, with no - at either end"
+    )
