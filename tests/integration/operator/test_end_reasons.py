@@ -112,10 +112,10 @@ def test_no_bot(operated: Operated):
 
 
 def test_past_the_jobs_deadline(operated: Operated):
-    limits = {"startTimeoutSeconds": 2, "maxDurationSeconds": 1, "terminationGracePeriodSeconds": 1}
+    limits = {"startTimeoutSeconds": 10, "maxDurationSeconds": 1, "terminationGracePeriodSeconds": 1}
     operated.session(session=limits)
     operated.until_phase("Running")
-    assert operated.until_ended(wait_s=60)["endReason"] == "DeadlineExceeded"
+    assert operated.until_ended(wait_s=90)["endReason"] == "DeadlineExceeded"
 
 
 def test_a_room_that_daily_refuses(operated: Operated):
