@@ -14,12 +14,12 @@ from pipecat_operator.api import Bot, BotSession, Limits, RoomStatus
 from pipecat_operator.job import job_manifest, room_expiry, secret_manifest
 from pipecat_operator.kube import JOBS, PODS, SECRETS, SESSIONS, Kube, Object
 from pipecat_operator.watch import Reflector
+from support.words import USER_LEFT
 
 CONCURRENCY = 50
 BOT = "bot"
 TOKEN = "t" * 300
 """As long as a token of Daily's."""
-LEFT = {"reason": "UserLeft", "message": "The user left the call."}
 
 Maker = Callable[[Kube, str], Awaitable[str]]
 """Makes one session (or what stands for one) in a namespace; answers the UID that its pod is labelled with."""
@@ -128,7 +128,7 @@ class Pods:
 async def hang_up(api: Kube, namespace: str, pod: str) -> None:
     """The user leaves: the pod ends as kwok is told to end it."""
     patch: list[Object] = [
-        {"op": "add", "path": "/metadata/annotations/pipecat.dev~1fake-message", "value": json.dumps(LEFT)},
+        {"op": "add", "path": "/metadata/annotations/pipecat.dev~1fake-message", "value": json.dumps(USER_LEFT)},
         {"op": "add", "path": "/metadata/annotations/pipecat.dev~1fake-exit-code", "value": "0"},
     ]
     await api.json_patch(PODS, namespace, pod, patch)

@@ -10,12 +10,11 @@ from bench.usage import cpu_s
 from bench.world import PLENTY, Site, World
 from pipecat_operator.kube import SESSIONS
 from support.operated import Child
+from support.words import WRITES
 
 RATE = 20
 TTL_S = 2
 IDLE_S = 10
-WRITES = {"create secrets": 1, "create jobs": 1, "patch botsessions/status": 3}
-"""Of each life; the delete after the TTL counts apart."""
 
 
 async def run(world: World, size: float) -> list[Row]:

@@ -41,7 +41,8 @@ from support.proxy import Ledger, Proxy, Side, kubeconfig, kubernetes_proxy
 
 NAMESPACES: Final = Resource("", "v1", "namespaces")
 SERVICE_ACCOUNTS: Final = Resource("", "v1", "serviceaccounts")
-USER_LEFT: Final = {"reason": "UserLeft", "message": "The user left the call."}
+QUICK: Final = {"ttlSecondsAfterFinished": 1, "terminationGracePeriodSeconds": 1}
+"""Limits of a session whose life is short."""
 
 
 class World:

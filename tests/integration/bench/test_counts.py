@@ -21,10 +21,9 @@ from pipecat_operator.rooms import RoomDeleter
 from pipecat_operator.settings import load
 from pipecat_operator.turns import AskingSelector
 from support.operated import DAILY_KEY, get
+from support.words import WRITES
 
 WAIT_S = 60
-WRITES = {"create secrets": 1, "create jobs": 1, "patch botsessions/status": 3}
-"""Of each life, to its end; the delete after the TTL counts apart."""
 
 
 async def make(world: World, site: Site, count: int, ttl_s: int = 600) -> None:

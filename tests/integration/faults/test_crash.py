@@ -10,7 +10,8 @@ import pytest
 from pipecat_local.controlplane import Cluster
 from pipecat_operator.kube import JOBS, SECRETS, SESSIONS
 from support.proxy import Call, Fault
-from support.world import USER_LEFT, Instance, World, kept_alive
+from support.words import USER_LEFT
+from support.world import QUICK, Instance, World, kept_alive
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
@@ -22,7 +23,6 @@ AFTER_THE_END: Final = frozenset(
     {"PATCH kubernetes/apis/pipecat.dev/v1alpha1/namespaces/OWN/botsessions/s/status", "DELETE daily/v1/rooms/NAME"}
 )
 """What may be called when the end was told: a crash there, then the TTL, and the room is an orphan."""
-QUICK: Final = {"ttlSecondsAfterFinished": 1, "terminationGracePeriodSeconds": 1}
 
 
 @dataclass(frozen=True)

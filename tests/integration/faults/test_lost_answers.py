@@ -9,11 +9,11 @@ from pipecat_local.controlplane import Cluster
 from pipecat_operator.kube import JOBS, PODS, SECRETS
 from support.faults import Kind, down, first_tries
 from support.proxy import Call, Fault, passing
-from support.world import USER_LEFT, Instance, World, kept_alive
+from support.words import USER_LEFT
+from support.world import QUICK, Instance, World, kept_alive
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-QUICK: Final = {"ttlSecondsAfterFinished": 1, "terminationGracePeriodSeconds": 1}
 LINGERING: Final = {"terminationGracePeriodSeconds": 1}
 TRIES: Final = 2
 DOWN_S: Final = 60

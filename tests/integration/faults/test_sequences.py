@@ -23,7 +23,8 @@ from support.faults import Kind, by_chance
 from support.forks import Zygote
 from support.proxy import Side, passing
 from support.taints import tainted
-from support.world import USER_LEFT, Instance, World, kept_alive, world
+from support.words import USER_LEFT
+from support.world import Instance, World, kept_alive, world
 
 MORE: Final = os.environ.get("PIPECAT_TEST_SEQUENCES")
 EXAMPLES: Final = int(MORE or "10")

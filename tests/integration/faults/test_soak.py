@@ -16,7 +16,8 @@ from pipecat_local.controlplane import Cluster
 from pipecat_operator.kube import JOBS, PODS, SECRETS
 from support.faults import Kind, by_chance
 from support.proxy import passing
-from support.world import USER_LEFT, Instance, World, kept_alive
+from support.words import USER_LEFT
+from support.world import Instance, World, kept_alive
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(0)]
 

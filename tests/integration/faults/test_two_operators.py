@@ -13,14 +13,14 @@ from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import until
 from pipecat_operator import names
 from pipecat_operator.kube import JOBS, LEASES, SECRETS
-from support.world import USER_LEFT, Instance, World
+from support.words import USER_LEFT
+from support.world import QUICK, Instance, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TAKEOVER: Final = timedelta(seconds=20)
 AT_ONCE: Final = timedelta(seconds=6)
 """The other looks every 2 s; a Lease that was not given back would take 15."""
-QUICK: Final = {"ttlSecondsAfterFinished": 1, "terminationGracePeriodSeconds": 1}
 
 
 async def acquired_after(world: World, renewed: str) -> timedelta:

@@ -8,8 +8,7 @@ import jwt
 
 from pipecat_local.processes import wait_until
 from support.operated import DAILY_KEY, Operated, get
-
-USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
+from support.words import USER_LEFT
 
 
 def decoded(operated: Operated, uid: str) -> dict[str, str]:

@@ -10,8 +10,7 @@ from pipecat_local.processes import wait_until
 from support.keys import IN_A_BODY, KEYS
 from support.leaks import leaks
 from support.operated import Operated, get, hang_up, set_faults
-
-USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
+from support.words import USER_LEFT
 
 
 def test_a_crash_loses_nothing(operated: Operated):

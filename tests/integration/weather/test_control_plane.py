@@ -12,11 +12,11 @@ from pipecat_local.processes import wait_until
 from support.nodes import process_node
 from support.operated import Child, Operated, get, hang_up, new_namespace
 from support.weather import PATIENT, QUICK, TTL, stop, told, unharmed
+from support.words import USER_LEFT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CRDS = Path(__file__).parents[3] / "crds"
-USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

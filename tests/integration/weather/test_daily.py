@@ -9,9 +9,9 @@ import pytest
 from pipecat_local.processes import wait_until
 from support.operated import DAILY_KEY, REAL, Operated, get, set_domain, set_faults
 from support.weather import TTL, condition, stop, told, unharmed
+from support.words import USER_LEFT
 
 PLAIN = Path(__file__).parents[1] / "bot" / "bots" / "plain.py"
-USER_LEFT = {"reason": "UserLeft", "message": "The user left the call."}
 
 
 def delete_by_hand(operated: Operated, room: str, key: str = DAILY_KEY) -> None:
