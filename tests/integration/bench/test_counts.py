@@ -122,6 +122,24 @@ async def test_nothing_is_kept_of_what_has_gone(world: World, monkeypatch: pytes
     assert kept == {"Cache": {"_bots"}, "KeyedQueue": {"_heap"}, "RoomDeleter": set()}
 
 
+async def test_restarts_resyncs_and_sweeps_write_nothing(world: World):
+    count = 150  # more than one page of Daily's rooms
+    async with world.site() as site:
+        site.begin(**PLENTY)
+        await make(world, site, count)
+        await site.until_metric('pipecat_sessions{phase="Running"}', count, WAIT_S)
+        site.operator.stop()
+        writes, calls = site.writes(), site.daily_calls()
+        site.begin(**PLENTY, PIPECAT_OPERATOR_RESYNC_SECONDS="1", PIPECAT_OPERATOR_SWEEP_SECONDS="1")
+        await site.until_metric("pipecat_daily_request_seconds_count", 6, WAIT_S)
+        since = site.writes() - writes
+        assert since.keys() <= {"update leases", "patch bots/status"}
+        assert since["patch bots/status"] <= 1
+        assert (site.daily_calls() - calls).keys() == {"GET /v1/rooms 200"}
+        assert site.metric('pipecat_sessions{phase="Running"}') == count
+        assert len(site.rooms()) == count
+
+
 async def lives(world: World, site: Site, count: int) -> None:
     """So many, until nothing is left of them."""
     async with Pods.of(world.api, site.namespace) as pods:
