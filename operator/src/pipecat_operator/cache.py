@@ -50,12 +50,12 @@ class Cache:
     def __init__(
         self,
         changed: Callable[[str], None],
-        deleted: Callable[[BotSession], None],
+        over: Callable[[BotSession], None],
         clock: Callable[[], datetime],
     ) -> None:
-        """``deleted`` is called with a session that was deleted before it ended."""
+        """``over`` is called with a session that was live until it ended or was deleted, whoever told first."""
         self._changed = changed
-        self._deleted = deleted
+        self._over = over
         self._clock = clock
         self._sessions: dict[str, BotSession] = {}
         self._seen_at: dict[str, datetime] = {}
@@ -240,7 +240,7 @@ class Cache:
         session = self._sessions.get(uid)
         self._drop(uid)
         if session:
-            self._deleted(session)
+            self._over(session)
         # For the queue to give up its wake-up.
         self._changed(uid)
 
@@ -270,6 +270,8 @@ class Cache:
         return now if now - created < FRESH else created
 
     def _finish(self, uid: str, session: BotSession) -> None:
+        if uid in self._sessions:
+            self._over(session)
         job = self._jobs.get(_place(session))
         limits = job.limits if job and job.limits else resolve_limits(session, self._bots.get(_bot_key(session)))
         # Whoever wrote the status: nobody ended in the future.

@@ -147,7 +147,7 @@ async def _lead(
     def changed(uid: str) -> None:
         queue.add(uid)
 
-    def deleted(session: BotSession) -> None:
+    def over(session: BotSession) -> None:
         actor.delete_room(session)
 
     def failed(uid: str, error: Exception) -> None:
@@ -156,7 +156,7 @@ async def _lead(
         metrics.reconcile_failed(type(error.__cause__ or error).__name__)
         logger.warning("Session {} will be tried again: {}", uid, error)
 
-    cache = Cache(changed=changed, deleted=deleted, clock=now)
+    cache = Cache(changed=changed, over=over, clock=now)
     actor = Actor(kube, daily, cache, rooms, installation, now)
     queue = KeyedQueue(Reconciler(cache, actor, metrics, now), failed)
     metrics.watch_gauges(cache.phases, queue.__len__, rooms.__len__, lambda: len(asyncio.all_tasks()))

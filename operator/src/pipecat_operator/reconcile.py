@@ -20,9 +20,6 @@ from pipecat_operator.loop import Retry
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.observe import Observed, Trouble
 
-NEVER_STARTED = frozenset({EndReason.BOT_NOT_FOUND, EndReason.BODY_TOO_LARGE})
-"""Ends before any outside call: there is no room to delete."""
-
 
 class Reconciler:
     """Brings one session a step further at each call."""
@@ -54,7 +51,8 @@ class Reconciler:
             self._forget(observed.session)
             return None
         except (Retry, ApiError):
-            if self._cache.observed(uid):
+            # A finished one has an end whose answer was lost, and a TTL to come.
+            if self._cache.observed(uid) or self._cache.finished(uid):
                 raise
             self._forget(observed.session)
             return None
@@ -145,5 +143,3 @@ class Reconciler:
             self._metrics.joined((wanted.joined_at - observed.seen_at).total_seconds())
         if wanted.phase.finished and wanted.end_reason:
             self._metrics.ended(wanted.end_reason)
-            if wanted.end_reason not in NEVER_STARTED:
-                self._actor.delete_room(session)

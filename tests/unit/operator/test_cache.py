@@ -18,7 +18,7 @@ CREATED = NOW.isoformat()
 @pytest.fixture
 def cache() -> Cache:
     """That knows one session."""
-    filled = Cache(changed=lambda _: None, deleted=lambda _: None, clock=lambda: NOW)
+    filled = Cache(changed=lambda _: None, over=lambda _: None, clock=lambda: NOW)
     filled.apply_session("ADDED", session())
     return filled
 
@@ -98,7 +98,7 @@ def test_a_pod_of_somebody_else(cache: Cache, metadata: dict[str, Any], kind: st
 
 
 def test_it_comes_before_its_session_and_still_is_somebody_elses():
-    cache = Cache(changed=lambda _: None, deleted=lambda _: None, clock=lambda: NOW)
+    cache = Cache(changed=lambda _: None, over=lambda _: None, clock=lambda: NOW)
     for made in (job(), job(namespace="elsewhere")):
         cache.apply_job("MODIFIED", made)
     for made in (pod(), pod(namespace="elsewhere", uid="other")):
@@ -144,7 +144,7 @@ def test_a_body_is_kept_until_there_is_a_job(cache: Cache):
 
 def test_nobody_looks_again_for_what_is_known_already():
     told = []
-    cache = Cache(changed=told.append, deleted=lambda _: None, clock=lambda: NOW)
+    cache = Cache(changed=told.append, over=lambda _: None, clock=lambda: NOW)
     for _ in range(2):
         cache.apply_session("MODIFIED", session())
         cache.apply_job("MODIFIED", job())
@@ -153,7 +153,7 @@ def test_nobody_looks_again_for_what_is_known_already():
 
 
 def test_a_job_without_a_session_is_forgotten_when_it_has_gone():
-    cache = Cache(changed=lambda _: None, deleted=lambda _: None, clock=lambda: NOW)
+    cache = Cache(changed=lambda _: None, over=lambda _: None, clock=lambda: NOW)
     cache.apply_job("MODIFIED", job())
     cache.retain_jobs(None, set())
     cache.apply_session("ADDED", session())
@@ -195,7 +195,7 @@ def test_limits_that_nobody_can_read_are_resolved_anew(cache: Cache, said: str):
     ],
 )
 def test_a_status_that_makes_no_sense_hides_no_session(status: dict[str, Any]):
-    cache = Cache(changed=lambda _: None, deleted=lambda _: None, clock=lambda: NOW)
+    cache = Cache(changed=lambda _: None, over=lambda _: None, clock=lambda: NOW)
     cache.apply_session("ADDED", session(status))
     assert cache.observed(UID)
 
@@ -250,3 +250,16 @@ def test_a_bot_that_was_deleted_is_gone(cache: Cache):
     seen = cache.observed(UID)
     assert seen
     assert seen.bot is None
+
+
+@pytest.mark.parametrize("kind", ["MODIFIED", "DELETED"])
+def test_a_live_session_is_over_once_whoever_tells_of_its_end(kind):
+    """The answer to the write of its end may be lost: then the watch tells first, and its room goes all the same."""
+    over = []
+    cache = Cache(changed=lambda _: None, over=over.append, clock=lambda: NOW)
+    cache.apply_session("ADDED", session(version="7"))
+    ended = session({"phase": "Succeeded", "endReason": "UserLeft"}, version="8")
+    cache.apply_session(kind, ended)
+    cache.apply_session("MODIFIED", ended)
+    cache.apply_session("DELETED", ended)
+    assert [one.metadata.uid for one in over] == [UID]

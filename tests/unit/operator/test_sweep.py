@@ -101,7 +101,7 @@ async def resynced(server: Server, seconds: float, *missed_at: float, every_s: f
     missed, changed = asyncio.Event(), []
     for at in missed_at:
         asyncio.get_running_loop().call_later(at, missed.set)
-    cache = Cache(changed=lambda _: None, deleted=lambda _: None, clock=lambda: NOW)
+    cache = Cache(changed=lambda _: None, over=lambda _: None, clock=lambda: NOW)
     await ran_for(seconds, resync(SessionLister(server, []), cache, every_s, missed, changed.append))
     return changed
 
