@@ -136,8 +136,11 @@ async def test_nothing_grows_and_nothing_is_left(a_world: World, cluster: Cluste
             error.add_note("\n".join(line for line in instance.log().splitlines() if any(uid in line for uid in left)))
             raise
         for uid in soak.uids:
-            made = (a_world.seen.made(JOBS, uid), a_world.seen.made(SECRETS, uid), a_world.rooms_made(uid))
-            assert max(made) <= 1, (uid, made)
+            made = (a_world.seen.made(JOBS, uid), a_world.seen.made(SECRETS, uid))
+            # Deleted in the middle of a start: what the next try makes anew, for nobody, is collected at once.
+            deleted = "endReason" not in a_world.seen.status(uid)
+            assert max(made) <= (2 if deleted else 1), (uid, made)
+            assert a_world.rooms_made(uid) <= 1, uid
         print(f"\n{len(soak.uids)} sessions, memory {soak.slope():.0f} bytes a session")
         assert not any(after[gauge] for gauge in QUIET_GAUGES), after
         assert after["pipecat_tasks"] <= before["pipecat_tasks"], after
