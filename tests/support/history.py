@@ -38,10 +38,6 @@ class History:
         """How many there ever were that belong to that session."""
         return len(self._made[resource.plural][uid])
 
-    def sessions(self) -> list[str]:
-        """UIDs of every BotSession there ever was."""
-        return list(self._last)
-
     def left(self) -> list[str]:
         """All there is now of any session."""
         return [

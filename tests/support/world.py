@@ -22,7 +22,6 @@ from pipecat_local.serving import listen
 from pipecat_operator import names
 from pipecat_operator.kube import (
     BOTS,
-    CONFIGMAPS,
     LEASES,
     PODS,
     SESSIONS,
@@ -115,11 +114,6 @@ class World:
         """As if the time had passed after which a room whose session is not there is an orphan."""
         for room in self.domain.rooms():
             room.created_at -= ORPHAN_AGE.total_seconds() + 1
-
-    async def installation(self) -> str:
-        """The id that the operator made for itself."""
-        configmap = await self.kube.get(CONFIGMAPS, self.namespace, names.INSTALLATION_CONFIGMAP)
-        return str(configmap["data"]["installationId"])
 
     async def _create(self, resource: Resource, kind: str, name: str, spec: dict[str, Any]) -> Object:
         manifest = {"apiVersion": names.API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
