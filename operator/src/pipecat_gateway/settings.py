@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipecat_gateway.requests import NAME
-from pipecat_operator.settings import Names, SettingsError, explain
+from pipecat_operator.settings import Names, Namespace, SettingsError, explain
 
 PREFIX = "PIPECAT_GATEWAY_"
 
@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 7860
     """Pipecat's own runner's port."""
-    namespace: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = "default"
+    namespace: Namespace = "default"
     """Where sessions are made, and their Bots looked for."""
     bot: Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")] = "assistant"
     """The Bot that /start_bot and /start start."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from loguru import logger
 from pydantic import ValidationError
 
 from pipecat_operator.api import Bot, BotSession, BotSessionStatus, RoomStatus, resolve_limits
@@ -151,8 +152,10 @@ class Cache:
         else:
             try:
                 self._bots[key] = Bot.model_validate(body)
-            except ValidationError:
-                return
+            except ValidationError as error:
+                # Older than the schema that refuses it. Nobody wants the one that it was before it was changed.
+                logger.warning("Bot {}/{} is taken for missing, it can't be read: {}", *key, _problems(error))
+                self._bots.pop(key, None)
         if known != (key in self._bots):
             for uid in self._by_bot.get(key, ()):
                 self._changed(uid)
@@ -304,6 +307,12 @@ def _without_body(session: Object) -> Object:
     if not (session.get("status") or {}).get("jobName"):
         return session
     return {**session, "spec": {name: value for name, value in session["spec"].items() if name != "body"}}
+
+
+def _problems(error: ValidationError) -> str:
+    """Without values: a Bot's variables may be keys."""
+    found = error.errors(include_input=False, include_url=False)
+    return "; ".join(f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in found)
 
 
 def _bot_key(session: BotSession) -> BotKey:

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 from pydantic import SecretStr
 
+from pipecat_operator.guard import asking_again
 from pipecat_operator.limiter import SlidingWindows
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.settings import Settings, TokenMinting
@@ -91,7 +92,9 @@ class Daily:
         self._calls, self._deletes = limiters(settings)
         self._domain_id: str | None = None
         self._asking = asyncio.Lock()
-        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S))
+        self._http = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S), trace_configs=[asking_again(guard)]
+        )
 
     async def close(self) -> None:
         """Drop every connection."""

@@ -32,6 +32,7 @@ import orjson
 from yarl import URL
 
 from pipecat_operator import names
+from pipecat_operator.guard import asking_again
 
 Object = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -185,7 +186,8 @@ class Page:
 class Kube:
     """A client of one API server.
 
-    ``guard`` is called before every request; the leader's Lease raises from it once leadership may be lost.
+    ``guard`` is called before every request, and once it has its connection; the leader's Lease raises from it once
+    leadership may be lost.
     """
 
     def __init__(
@@ -197,11 +199,12 @@ class Kube:
         self._login = login
         self._info = login()
         self._info_at = time.monotonic()
-        self.guard = guard
+        self._guard = guard
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=ssl_context(self._info), limit=connections),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[asking_again(guard)],
         )
 
     async def __aenter__(self) -> Self:
@@ -237,7 +240,7 @@ class Kube:
         params: dict[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Object:
-        self.guard()
+        self._guard()
         try:
             return await self._send(method, path, body, params, content_type)
         except ApiError as error:
@@ -353,7 +356,7 @@ class Kube:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=inactivity_s)
         query = {**params, "watch": "true", "allowWatchBookmarks": "true"}
         path = resource.path(namespace)
-        self.guard()
+        self._guard()
         try:
             async with self._http.get(
                 self._url(path), params=query, headers=self._headers(), timeout=timeout

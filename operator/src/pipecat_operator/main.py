@@ -149,6 +149,8 @@ async def _lead(
 
     def over(session: BotSession) -> None:
         actor.delete_room(session)
+        if session.status.end_reason and session.status.phase and session.status.phase.finished:
+            metrics.ended(session.status.end_reason)
 
     def failed(uid: str, error: Exception) -> None:
         if isinstance(error, LeadershipLost):

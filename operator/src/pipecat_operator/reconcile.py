@@ -141,5 +141,3 @@ class Reconciler:
         )
         if wanted.phase is Phase.RUNNING and observed and wanted.joined_at:
             self._metrics.joined((wanted.joined_at - observed.seen_at).total_seconds())
-        if wanted.phase.finished and wanted.end_reason:
-            self._metrics.ended(wanted.end_reason)

@@ -66,8 +66,8 @@ async def none(things: Sized) -> bool:
     return not things
 
 
-async def test_within_dailys_limits_none_is_refused_and_no_end_waits_for_a_deletion(world: World):
-    count = 60
+async def test_within_dailys_limits_none_is_refused_and_nothing_waits_for_a_deletion(world: World):
+    count = 40
     async with world.site(limits=True) as site, Pods.of(world.api, site.namespace) as pods:
         site.begin()
         await make(world, site, count)
@@ -75,9 +75,12 @@ async def test_within_dailys_limits_none_is_refused_and_no_end_waits_for_a_delet
         await end(world, site, pods)
         await site.until_metric("pipecat_sessions_ended_total", count, WAIT_S)
         assert site.metric("pipecat_rooms_to_delete") > 0
+        await make(world, site, count)
+        await site.until_metric('pipecat_sessions{phase="Running"}', count, WAIT_S)
+        assert site.metric("pipecat_rooms_to_delete") > 0, "these starts did not wait for those deletions"
         calls = site.daily_calls()
     assert [call for call in calls if call.endswith(" 429")] == []
-    assert calls["POST /v1/rooms 200"] == count
+    assert calls["POST /v1/rooms 200"] == 2 * count
 
 
 async def test_no_end_waits_for_those_who_wait_for_daily(world: World):

@@ -39,7 +39,9 @@ async def test_every_call_fails_at_first(a_world: World, cluster: Cluster, kind:
                 await a_world.seen.until("Running", lambda: a_world.seen.status(uid).get("phase") == "Running")
                 await a_world.hang_up(uid, said=USER_LEFT)
                 await ended_well(a_world, uid)
+                told = await instance.scrape()
             assert len(instance.operators) == 1, "it had to be started again"
+            assert 'pipecat_sessions_ended_total{phase="Succeeded",reason="UserLeft"} 1.0' in told
         except BaseException as error:
             error.add_note(instance.story())
             raise

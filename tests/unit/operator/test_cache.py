@@ -244,6 +244,17 @@ def test_a_bot_made_anew_under_its_name_stays(cache: Cache, late: tuple[str, str
     assert seen.bot.spec.image == "new"
 
 
+def test_a_bot_changed_to_one_that_cannot_be_read_is_none(cache: Cache):
+    """Older than the schema that refuses it: the one that it was is not what anybody wants to run."""
+    cache.apply_bot("ADDED", bot_body("b", "5", "x"))
+    changed = bot_body("b", "6", "x")
+    changed["spec"]["image"] = {"not": "a name"}
+    cache.apply_bot("MODIFIED", changed)
+    seen = cache.observed(UID)
+    assert seen
+    assert seen.bot is None
+
+
 def test_a_bot_that_was_deleted_is_gone(cache: Cache):
     cache.apply_bot("ADDED", bot_body("b", "5", "x"))
     cache.apply_bot("DELETED", bot_body("b", "6", "x"))
