@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
@@ -9,6 +10,8 @@ from prometheus_client import generate_latest
 from pipecat_gateway.server import Server
 from pipecat_gateway.settings import Settings
 from pipecat_operator.metrics import Metrics
+
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,13 @@ def test_alerts_ask_for_metrics_that_there_are_and_say_what_to_do(alerts, famili
         assert asked(alert["expr"]) <= families
         assert len(alert["annotations"]["summary"].split(". ")) > 1, "what is wrong, and what to do"
         assert alert["labels"]["severity"] in ("warning", "critical")
+
+
+def test_what_the_documentation_alerts_on_has_an_alert(alerts):
+    section = OPERATIONS.read_text().split("## What to alert on")[1].split("##")[0]
+    told = {name for row in section.splitlines() for name in asked(row.split("|")[1] if "|" in row else "")}
+    assert len(told) > 5
+    assert told <= {name for alert in alerts for name in asked(alert["expr"])}
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are(dashboard, families):

@@ -61,6 +61,7 @@ def test_no_object_takes_a_name_that_it_does_not_know(chart):
         ({"gateway": {"ingress": {"hosts": ["a"]}}}, "hosts"),
         ({"daily": {"apiKey": "a-key"}}, "apiKey"),
         ({"operator": {"resources": {"limit": {}}}}, "limit"),
+        ({"operator": {"affinity": {"podAffinty": {}}}}, "podAffinty"),
         ({"operator": {"replicas": "two"}}, "replicas"),
         ({"log": {"level": "info"}}, "'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
         ({"image": {"digest": "latest"}}, "digest"),
