@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup lock lint demo up call down test soak bench check
+.PHONY: setup lock lint demo up call down images test soak bench check
 
 # The virtual environment: pinned by hash, then our own three distributions on top of it.
 setup: $(VENV)/.ready
@@ -32,6 +32,10 @@ demo: check setup
 up call down: check setup
 	@$(BIN)/python -m pipecat_local $@
 
+# Both images, by docker, podman or buildah, saved in .cache/images; told what is in them.
+images: setup
+	@$(BIN)/python -m pipecat_local.images
+
 # All tests, on real control planes; conversations are held in real time, so they have the machine to themselves.
 test: check setup
 	@$(BIN)/python -m pipecat_local.assets
@@ -56,6 +60,8 @@ lock: $(VENV)/.ready
 	for f in bootstrap dev; do \
 	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements/$$f.in -o requirements/$$f.txt; \
 	done
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
+	  requirements/operator.in -o requirements/operator.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
 	  --no-emit-package numba --no-emit-package llvmlite --no-emit-package resampy requirements/bot.in -o requirements/bot.txt
 
