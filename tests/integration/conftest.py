@@ -1,14 +1,21 @@
 """The operator as a process, on the shared control plane; pods run on a process node, Daily is the stand-in."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from pipecat_local.controlplane import Cluster
+from pipecat_local.kwok import KwokNodes
+from support.forks import Zygote
 from support.nodes import process_node
 from support.operated import Child, Operated, new_namespace, start_daily
+from support.world import World, world
+
+Worlds = Callable[[], AbstractAsyncContextManager[World]]
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +64,12 @@ def operated(idle: Operated) -> Operated:
     idle.bot()
     idle.start()
     return idle
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def worlds(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worlds]:
+    """Makes worlds, as many as wanted at once; they share fake nodes and a zygote."""
+    folder: Path = tmp_path_factory.mktemp("worlds")
+    pool = f"pool-{uuid.uuid4().hex[:8]}"
+    async with KwokNodes(cluster, folder, pool=pool), Zygote() as zygote:
+        yield lambda: world(cluster, pool, zygote, folder)

@@ -30,6 +30,10 @@ class History:
         found: dict[str, Any] = self._last.get(uid, {}).get("status") or {}
         return found
 
+    def messages(self) -> list[str]:
+        """Of every session there ever was, the last that its status said."""
+        return [self.status(uid).get("message") or "" for uid in self._last]
+
     def of(self, resource: Resource, uid: str) -> list[Object]:
         """What there is now that belongs to that session."""
         return [thing for thing in self._now[resource.plural].values() if _session_of(thing) == uid]

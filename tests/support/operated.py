@@ -15,6 +15,7 @@ from typing import Any
 from pipecat_local.controlplane import Cluster, free_ports
 from pipecat_local.processes import tethered, wait_until
 from support.keys import DAILY_KEY
+from support.rights import OPERATOR, Right, install
 
 WAIT_S = 40.0
 SCRIPTED = "scripted:dev"
@@ -123,14 +124,27 @@ class Operated:
         self.daily = daily
         self.folder = folder
         self._operators: list[Child] = []
+        self._installed: dict[str, Path] = {}
         self.metrics_url = ""
+
+    def install(self, watched: str | None = None, without: Right | None = None) -> Path:
+        """The kubeconfig of the operator's service account, with its rights from now on.
+
+        ``watched``: the namespaces, as in its settings; ``without``: save that right.
+        """
+        watched = self.namespace if watched is None else watched
+        namespaces = [name for name in watched.split(",") if name]
+        account = install(self.cluster, OPERATOR, self.namespace, namespaces, without=without)
+        self._installed[watched] = account.kubeconfig()
+        return self._installed[watched]
 
     def start(self, wait: bool = True, **settings: str) -> Child:
         """One more operator; ``wait`` until it leads and is ready."""
         (port,) = free_ports(1)
         self.metrics_url = f"http://127.0.0.1:{port}"
+        watched = settings.get("PIPECAT_OPERATOR_WATCH_NAMESPACES", self.namespace)
         env = {
-            "KUBECONFIG": str(self.cluster.kubeconfig),
+            "KUBECONFIG": str(self._installed.get(watched) or self.install(watched)),
             "DAILY_API_KEY": DAILY_KEY,
             "DAILY_API_URL": self.daily.ready["api_url"],
             "PIPECAT_OPERATOR_NAMESPACE": self.namespace,

@@ -1,41 +1,183 @@
-"""The operator as a service account with Roles, namespace by namespace."""
+"""Operator and gateway as the chart's own service accounts, with the rights that the chart gives and no more."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import kopf
 import yaml
+from helm_python import Chart
 
-from support.operated import Operated
+from pipecat_local.controlplane import Cluster
+from pipecat_local.processes import wait_until
+from support.raw_api import RawApi
 
-RBAC = Path(__file__).parents[2] / "local" / "manifests" / "rbac.yaml"
-ACCOUNT = "operator"
+Object = dict[str, Any]
+
+CHART: Final = Path(__file__).parents[2] / "helm" / "pipecat-operator"
+OPERATOR: Final = "operator"
+GATEWAY: Final = "gateway"
+"""Components of the chart."""
+
+RELEASE: Final = "the-release"
+NAMESPACE: Final = "the-namespace"
+WATCHED: Final = "the-watched"
+"""In what is rendered, for the release's name, its namespace, and one that it watches."""
+
+DAY_S: Final = 24 * 60 * 60
+BINDS_S: Final = 20.0
 
 
-def limited_account(operated: Operated, without: tuple[str, str]) -> Path:
-    """The kubeconfig of a service account with every right the operator needs there, save one verb on one resource."""
-    operated.kubectl("create", "serviceaccount", ACCOUNT)
-    grant(operated, operated.namespace, without)
-    return operated.cluster.kubeconfig_for_service_account(operated.namespace, ACCOUNT)
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One verb on one resource, in one of the chart's roles."""
+
+    role: str
+    group: str
+    resource: str
+    verb: str
+    name: str = ""
+    """Of the one object; else all."""
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.verb} {self.resource}"
+
+    @property
+    def refusal(self) -> str:
+        """How the API server refuses whoever lacks it."""
+        return f'cannot {self.verb} resource "{self.resource}" in API group "{self.group}"'
 
 
-def grant(operated: Operated, namespace: str, without: tuple[str, str] | None = None) -> None:
-    """Give that account of the operator's namespace its rights in ``namespace``."""
-    rules = [
-        {**rule, "resources": [resource], "verbs": [verb for verb in rule["verbs"] if (verb, resource) != without]}
-        for rule in _rules()
-        for resource in rule["resources"]
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A service account."""
+
+    cluster: Cluster
+    namespace: str
+    name: str
+    token: str = field(repr=False)
+
+    def login(self) -> kopf.ConnectionInfo:
+        """Its credentials."""
+        return replace(self.cluster.login(), token=self.token, default_namespace=self.namespace)
+
+    def kubeconfig(self) -> Path:
+        """The same, in a file."""
+        config = json.loads(self.cluster.kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": self.token}
+        config["contexts"][0]["context"]["namespace"] = self.namespace
+        file = self.cluster.folder / f"{self.namespace}.{self.name}.kubeconfig"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(config))
+        return file
+
+
+def rights_of(component: str) -> list[Right]:
+    """Every single one that the chart gives."""
+    return [right for thing in _rendered(component) for right in _rights(thing)]
+
+
+def install(
+    cluster: Cluster,
+    component: str,
+    namespace: str,
+    watched: Sequence[str],
+    release: str | None = None,
+    without: Right | None = None,
+) -> Account:
+    """The account of that component, its rights in force; in place of those of an earlier install.
+
+    ``namespace``: of the release, which has its name if it is not told another; ``watched``: none is the whole cluster;
+    ``without``: save that one right.
+    """
+    assert without is None or without in rights_of(component), f"the chart does not give {without}"
+    things = list(_objects(component, namespace, watched, release or namespace, without))
+    account = things[0]["metadata"]["name"]
+    with closing(RawApi(cluster)) as api:
+        for thing in things:
+            _put(api, thing)
+        for thing in things:
+            for right in _rights(thing)[:1]:
+                user, where = f"system:serviceaccount:{namespace}:{account}", thing["metadata"].get("namespace", "")
+                wait_until(f"{right} of {user}", lambda r=right, u=user, w=where: _may(api, u, w, r), BINDS_S, 0.01)
+        wanted = {"spec": {"expirationSeconds": DAY_S}}
+        code, made = api("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", wanted)
+        assert code == 201, made
+    return Account(cluster, namespace, account, made["status"]["token"])
+
+
+@cache
+def _rendered(component: str, everywhere: bool = False) -> tuple[Object, ...]:
+    """The component's service account, then its roles and their bindings."""
+    watched = [] if everywhere else [WATCHED]
+    gateway = {"enabled": True, "namespace": WATCHED, "auth": {"insecure": True}}
+    with Chart.load(CHART) as chart:
+        files = chart.render({"watchNamespaces": watched, "gateway": gateway}, name=RELEASE, namespace=NAMESPACE)
+    things = [
+        thing for thing in yaml.load_all(files["pipecat-operator/templates/rbac.yaml"], yaml.CSafeLoader) if thing
     ]
-    name = "limited" if without else "all"
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules}
-    cluster = operated.cluster
-    cluster.kubectl("create", "--namespace", namespace, "-f", "-", stdin=json.dumps(role))
-    account = f"--serviceaccount={operated.namespace}:{ACCOUNT}"
-    cluster.kubectl("create", "--namespace", namespace, "rolebinding", name, f"--role={name}", account)
+    return tuple(t for t in things if t["metadata"]["labels"]["app.kubernetes.io/component"] == component)
 
 
-def _rules() -> list[dict[str, Any]]:
-    """All that the operator's ClusterRole and Role hold."""
-    documents = [document for document in yaml.safe_load_all(RBAC.read_text()) if document]
-    rules = [rule for d in documents if d["metadata"]["name"] == "pipecat-operator" for rule in d.get("rules", ())]
-    return [{key: value for key, value in rule.items() if key != "resourceNames"} for rule in rules]
+def _rights(thing: Object) -> list[Right]:
+    """None of what is no role."""
+    role = thing["metadata"]["name"].partition("-pipecat-")[2]
+    return [
+        Right(role, group, resource, verb, name)
+        for rule in thing.get("rules", ())
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+        for verb in rule["verbs"]
+    ]
+
+
+def _objects(
+    component: str, namespace: str, watched: Sequence[str], release: str, without: Right | None
+) -> Iterator[Object]:
+    for thing in _rendered(component, everywhere=not watched):
+        text = json.dumps(_less(thing, without)).replace(RELEASE, release).replace(NAMESPACE, namespace)
+        for target in watched if WATCHED in text else ("",):
+            yield json.loads(text.replace(WATCHED, target))
+
+
+def _less(thing: Object, without: Right | None) -> Object:
+    """The same without that right."""
+    if without not in _rights(thing):
+        return thing
+    return {**thing, "rules": [_rule(right) for right in _rights(thing) if right != without]}
+
+
+def _rule(right: Right) -> Object:
+    names = {"resourceNames": [right.name]} if right.name else {}
+    return {"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb], **names}
+
+
+def _put(api: RawApi, thing: Object) -> None:
+    """Roles and bindings can be put where there are none yet, service accounts can't."""
+    meta, kind = thing["metadata"], thing["kind"]
+    where = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
+    if kind == "ServiceAccount":
+        code, said = api("POST", f"/api/v1{where}/serviceaccounts", thing)
+    else:
+        code, said = api("PUT", f"/apis/{thing['apiVersion']}{where}/{kind.lower()}s/{meta['name']}", thing)
+    assert code in (200, 201) or said["reason"] == "AlreadyExists", said
+
+
+def _may(api: RawApi, user: str, namespace: str, right: Right) -> bool:
+    asked = {
+        "namespace": namespace,
+        "group": right.group,
+        "resource": right.resource.partition("/")[0],
+        "subresource": right.resource.partition("/")[2],
+        "name": right.name,
+        "verb": right.verb,
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    code, answer = api("POST", path, {"spec": {"user": user, "resourceAttributes": asked}})
+    assert code == 201, answer
+    return bool(answer["status"]["allowed"])

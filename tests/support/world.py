@@ -37,6 +37,7 @@ from support.forks import Operator, Zygote
 from support.history import History, history
 from support.operated import DAILY_KEY
 from support.proxy import Ledger, Proxy, Side, kubeconfig, kubernetes_proxy
+from support.rights import OPERATOR, Right, install
 
 NAMESPACES: Final = Resource("", "v1", "namespaces")
 SERVICE_ACCOUNTS: Final = Resource("", "v1", "serviceaccounts")
@@ -152,16 +153,22 @@ async def make_namespace(kube: Kube, name: str, pool: str) -> None:
 class Instance:
     """One replica of the operator: restarted in place, as by kubelet, it keeps its proxies."""
 
-    def __init__(self, world: World, cluster: Cluster, **settings: str) -> None:
+    def __init__(self, world: World, cluster: Cluster, without: Right | None = None, **settings: str) -> None:
+        """``without``: its service account has every right of the chart's save that."""
         self._world = world
         self._cluster = cluster
+        self._without = without
         self.settings = settings
         self.ledger = Ledger()
         self.operators: list[Operator] = []
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self.kubernetes = await self._stack.enter_async_context(kubernetes_proxy(self._cluster.login(), self.ledger))
+        namespace = self._world.namespace
+        account = await asyncio.to_thread(
+            install, self._cluster, OPERATOR, namespace, [namespace], without=self._without
+        )
+        self.kubernetes = await self._stack.enter_async_context(kubernetes_proxy(account.login(), self.ledger))
         daily = await self._stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         self._scraper = await self._stack.enter_async_context(aiohttp.ClientSession())
         self.daily = await self._stack.enter_async_context(
@@ -191,10 +198,10 @@ class Instance:
         calls = "\n".join(f"{call.at:%H:%M:%S.%f} {call.label(self._world.namespace)}" for call in self.ledger.calls)
         return f"{calls}\n{self.log()}"
 
-    async def scrape(self) -> str:
-        """The metrics of the last one."""
+    async def scrape(self, path: str = "metrics") -> str:
+        """The metrics of the last one; or ``readyz``."""
         address = self.operator.log().partition("Listening on ")[2].partition("\n")[0]
-        async with self._scraper.get(f"http://{address}/metrics") as answer:
+        async with self._scraper.get(f"http://{address}/{path}") as answer:
             return await answer.text()
 
     async def is_frozen(self) -> bool:

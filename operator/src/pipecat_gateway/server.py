@@ -178,7 +178,7 @@ class Server:
     async def _readyz(self, _: web.Request) -> web.Response:
         if self._sessions.synced:
             return web.Response(text="ok\n")
-        return web.Response(status=503, text="the sessions are not listed yet\n")
+        return web.Response(status=503, text="the sessions are not listed yet: the log says why\n")
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), content_type="text/plain", charset="utf-8")

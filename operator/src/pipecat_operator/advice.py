@@ -1,5 +1,6 @@
 """What to do about a trouble: the sentence that ends its message. Pure."""
 
+import re
 from typing import Final
 
 from pipecat_operator.conditions import EndReason
@@ -12,7 +13,6 @@ _BY_WORDS: Final[dict[EndReason, tuple[tuple[str, str], ...]]] = {
         ("per Pod", "Mend the Bot's resources, or the namespace's LimitRange."),
         ("violates PodSecurity", "Mend the Bot's podTemplate, or the namespace's pod-security label."),
         ("denied", "Mend the Bot, or the admission policy that denies it."),
-        ("cannot create resource", "Give the operator's service account that right."),
         ("service account", "Create it, or mend serviceAccountName in the Bot's podTemplate."),
         ("serviceaccount", "Create it, or mend serviceAccountName in the Bot's podTemplate."),
     ),
@@ -25,6 +25,8 @@ _BY_WORDS: Final[dict[EndReason, tuple[tuple[str, str], ...]]] = {
     ),
     EndReason.BAD_CONFIG: (("stands in the way", "Delete it."),),
 }
+_LACKS_A_RIGHT: Final = re.compile(r'User "[^"]+" cannot \w+ resource ')
+"""How RBAC refuses."""
 _BY_REASON: Final = {
     EndReason.POD_REFUSED: "Mend the Bot's podTemplate, or what refuses it.",
     EndReason.ROOM_FAILED: "Check the operator's way to Daily, and Daily's status page.",
@@ -37,6 +39,8 @@ _BY_REASON: Final = {
 
 def advised(reason: EndReason, message: str) -> str:
     """The message of a session that does not start, and what can be done about it."""
+    if _LACKS_A_RIGHT.search(message):
+        return f"{_sentence(message)} Give the operator's service account that right."
     found = next((advice for words, advice in _BY_WORDS.get(reason, ()) if words in message), None)
     advice = found or _BY_REASON.get(reason)
     return f"{_sentence(message)} {advice}" if advice else message

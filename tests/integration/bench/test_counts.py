@@ -104,6 +104,7 @@ async def test_nothing_is_kept_of_what_has_gone(world: World, monkeypatch: pytes
         site.metrics_url = f"http://127.0.0.1:{port}"
         settings = {
             **PLENTY,
+            "KUBECONFIG": str(site.install()),
             "DAILY_API_KEY": DAILY_KEY,
             "DAILY_API_URL": site.daily.ready["api_url"],
             "PIPECAT_OPERATOR_NAMESPACE": site.namespace,

@@ -7,59 +7,15 @@ import re
 import socket
 import sys
 from collections.abc import AsyncIterator
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 from yarl import URL
 
-from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import wait_until
+from support.gateway import UP_S, Gateway, gateway_account
 from support.operated import Child, Operated, get
 from support.proxy import Fault, Late, Ledger, Proxy, kubeconfig, kubernetes_proxy
-
-UP_S = 30.0
-
-
-class Gateway:
-    """One, and a client of it."""
-
-    def __init__(self, of: Operated, log: Path, **settings: str) -> None:
-        (port,) = free_ports(1)
-        self.url = f"http://127.0.0.1:{port}"
-        env = {
-            "KUBECONFIG": str(of.cluster.kubeconfig),
-            "PIPECAT_GATEWAY_NAMESPACE": of.namespace,
-            "PIPECAT_GATEWAY_BOT": "bot",
-            "PIPECAT_GATEWAY_PORT": str(port),
-            **settings,
-        }
-        self.child = Child([sys.executable, "-m", "pipecat_gateway"], env, log, announces=False)
-        wait_until("the gateway", lambda: get(f"{self.url}/readyz")[0] == 200 or self.child.ended() is not None, UP_S)
-        assert self.child.ended() is None, self.child.log()
-
-    @cached_property
-    def http(self) -> aiohttp.ClientSession:
-        """Made in the loop that uses it."""
-        return aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60))
-
-    async def call(self, method: str, path: str | URL, data: Any = None, **more: Any) -> tuple[int, dict[str, Any]]:
-        """Status and JSON; every body of an error has string error and code."""
-        async with self.http.request(method, path, data=data, **more) as answer:
-            body: dict[str, Any] = await answer.json()
-            if answer.status >= 400:
-                assert isinstance(body["error"], str)
-                assert isinstance(body["code"], str)
-            return answer.status, body
-
-    async def close(self) -> None:
-        """End it; it must not have told a token."""
-        await self.http.close()
-        if self.child.ended() is None:
-            assert self.child.stop() == 0
-        assert "eyJ" not in self.child.log(), "a token was logged"
 
 
 @pytest.fixture
@@ -84,7 +40,7 @@ async def between(idle: Operated) -> AsyncIterator[tuple[Proxy, Ledger]]:
     """A way to the API server that loses things."""
     idle.bot()
     ledger = Ledger()
-    async with kubernetes_proxy(idle.cluster.login(), ledger) as proxy:
+    async with kubernetes_proxy(gateway_account(idle).login(), ledger) as proxy:
         yield proxy, ledger
 
 
@@ -335,7 +291,10 @@ def test_settings_that_are_wrong(tmp_path: Path, settings: dict[str, str], says:
 
 def test_a_port_that_is_taken(idle: Operated, tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        env = {"KUBECONFIG": str(idle.cluster.kubeconfig), "PIPECAT_GATEWAY_PORT": str(taken.getsockname()[1])}
+        env = {
+            "KUBECONFIG": str(gateway_account(idle).kubeconfig()),
+            "PIPECAT_GATEWAY_PORT": str(taken.getsockname()[1]),
+        }
         child = Child([sys.executable, "-m", "pipecat_gateway"], env, tmp_path / "log", announces=False)
         wait_until("its end", lambda: child.ended() is not None, UP_S)
     assert child.ended() == 78

@@ -138,6 +138,23 @@ async def test_the_scheduler_is_down_for_a_while(plane: ControlPlane, operated: 
         operated.kubectl("delete", "botsession", "long")
 
 
+async def test_one_of_all_namespaces_is_deleted(plane: ControlPlane, daily: Child, tmp_path: Path):
+    """With the chart's ClusterRole the operator serves the others, and one made later."""
+    with contextlib.ExitStack() as stack:
+        first, doomed, later = (stack.enter_context(new_namespace(plane, "own", daily, tmp_path)) for _ in range(3))
+        first.bot()
+        doomed.bot()
+        first.start(PIPECAT_OPERATOR_WATCH_NAMESPACES="")
+        with unharmed(first):
+            doomed.session()
+            doomed.until_phase("Running")
+            plane.kubectl("delete", "namespace", doomed.namespace, "--timeout=60s")
+            wait_until("the room to go", lambda: len(first.rooms()) == 1, 30)
+            later.bot()
+            later.session(session=TTL, body={"end": USER_LEFT, "now": True})
+            told(later).check("UserLeft")
+
+
 async def test_the_crds_are_deleted_and_applied_again(plane: ControlPlane, operated: Operated):
     """Every session and Bot goes with them. The operator needs no restart by hand."""
     operated.session()

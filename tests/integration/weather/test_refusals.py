@@ -10,7 +10,7 @@ import pytest
 from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import wait_until
 from support.operated import SCRIPTED_SPEC, Child, Operated, manifest, new_namespace
-from support.rights import grant, limited_account
+from support.rights import Right
 from support.weather import PATIENT, QUICK, Told, condition, told, unharmed
 
 POLICIES: Final = {"no-pods": ("", "pods"), "no-jobs": ("batch", "jobs"), "no-secrets": ("", "secrets")}
@@ -204,20 +204,22 @@ def test_a_limit_range_is_exceeded(operated: Operated):
 
 def test_the_operator_lacks_a_right_and_is_given_it(idle: Operated):
     idle.bot()
-    idle.start(KUBECONFIG=str(limited_account(idle, without=("create", "jobs"))))
+    idle.install(without=Right("operator", "batch", "jobs", "create"))
+    idle.start()
     idle.session(session=PATIENT, body={"now": True})
     status = idle.until(lambda status: status.get("message"))
     assert (status["phase"], condition(status, "JobCreated")[:2]) == ("Pending", ("False", "PodRefused"))
     assert 'cannot create resource "jobs"' in status["message"]
     assert "Give the operator's service account that right" in status["message"]
-    grant(idle, idle.namespace)
+    idle.install()
     assert idle.until_ended()["endReason"] == "BotFinished"
 
 
 def test_the_operator_may_not_read_events(idle: Operated):
     """Then it can't tell why there is no pod; the session ends all the same."""
     idle.bot()
-    idle.start(KUBECONFIG=str(limited_account(idle, without=("list", "events"))))
+    idle.install(without=Right("operator", "", "events", "list"))
+    idle.start()
     idle.bot("refused", podTemplate={"spec": {"serviceAccountName": "nobody"}})
     with unharmed(idle):
         idle.session(bot="refused", session=QUICK)

@@ -1,4 +1,4 @@
-"""The rights that the chart gives: those that the tests run with, and no more."""
+"""The rights that the chart gives: those of the local stack, and no more."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,15 +10,6 @@ Right = tuple[str, str, str, str]
 """Group, resource, name ("": any), verb."""
 
 LOCAL = Path(__file__).parents[3] / "local" / "manifests" / "rbac.yaml"
-NEVER_ASKED: dict[str, set[Right]] = {
-    "pipecat-operator": {("pipecat.dev", "bots", "", "get")},
-    "pipecat-gateway": {
-        ("pipecat.dev", "botsessions", "", "get"),
-        ("pipecat.dev", "bots", "", "list"),
-        ("pipecat.dev", "bots", "", "watch"),
-    },
-}
-"""Rights of the local manifests that neither program has a call for."""
 
 
 def rights(objects: Iterable[dict[str, Any]], account: str) -> set[tuple[str, Right]]:
@@ -50,11 +41,8 @@ def rights(objects: Iterable[dict[str, Any]], account: str) -> set[tuple[str, Ri
 
 
 def local(account: str) -> set[tuple[str, Right]]:
-    """What the local manifests give, less what nobody asks for."""
-    given = rights((item for item in yaml.safe_load_all(LOCAL.read_text()) if item), account)
-    unused = {("", right) for right in NEVER_ASKED[account]}
-    assert unused <= given
-    return given - unused
+    """What the local manifests give."""
+    return rights((item for item in yaml.safe_load_all(LOCAL.read_text()) if item), account)
 
 
 def test_the_operators_rights_in_the_whole_cluster(render):

@@ -16,6 +16,7 @@ RIGHTS = 'User "system:serviceaccount:a:b" cannot create resource "jobs" in API 
         (EndReason.POD_REFUSED, QUOTA, "Raise the quota"),
         (EndReason.POD_REFUSED, POLICY, "admission policy"),
         (EndReason.POD_REFUSED, RIGHTS, "Give the operator's service account that right."),
+        (EndReason.START_TIMEOUT, RIGHTS, "Give the operator's service account that right."),
         (EndReason.POD_REFUSED, "maximum cpu usage per Container is 100m, but limit is 1", "LimitRange"),
         (EndReason.POD_REFUSED, 'violates PodSecurity "restricted:latest"', "pod-security label"),
         (EndReason.POD_REFUSED, 'error looking up service account x/y: serviceaccount "y" not found', "Create it"),

@@ -1,0 +1,63 @@
+"""The gateway as a process, and a client of it."""
+
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from pipecat_local.controlplane import free_ports
+from pipecat_local.processes import wait_until
+from support.operated import Child, Operated, get
+from support.rights import GATEWAY, Account, Right, install
+
+UP_S = 30.0
+
+
+class Gateway:
+    """One, and a client of it."""
+
+    def __init__(self, of: Operated, log: Path, without: Right | None = None, **settings: str) -> None:
+        """``without``: its service account has every right of the chart's save that, and it may never get ready."""
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        env = {
+            "KUBECONFIG": settings.get("KUBECONFIG") or str(gateway_account(of, without).kubeconfig()),
+            "PIPECAT_GATEWAY_NAMESPACE": of.namespace,
+            "PIPECAT_GATEWAY_BOT": "bot",
+            "PIPECAT_GATEWAY_PORT": str(port),
+            **settings,
+        }
+        self.child = Child([sys.executable, "-m", "pipecat_gateway"], env, log, announces=False)
+        up = (200, 503) if without else (200,)
+        wait_until("the gateway", lambda: get(f"{self.url}/readyz")[0] in up or self.child.ended() is not None, UP_S)
+        assert self.child.ended() is None, self.child.log()
+
+    @cached_property
+    def http(self) -> aiohttp.ClientSession:
+        """Made in the loop that uses it."""
+        return aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60))
+
+    async def call(self, method: str, path: str | URL, data: Any = None, **more: Any) -> tuple[int, dict[str, Any]]:
+        """Status and JSON; every body of an error has string error and code."""
+        async with self.http.request(method, path, data=data, **more) as answer:
+            body: dict[str, Any] = await answer.json()
+            if answer.status >= 400:
+                assert isinstance(body["error"], str)
+                assert isinstance(body["code"], str)
+            return answer.status, body
+
+    async def close(self) -> None:
+        """End it; it must not have told a token."""
+        await self.http.close()
+        if self.child.ended() is None:
+            assert self.child.stop() == 0
+        assert "eyJ" not in self.child.log(), "a token was logged"
+
+
+def gateway_account(of: Operated, without: Right | None = None) -> Account:
+    """The service account of a gateway for that namespace; one without some right is a release of its own."""
+    release = f"{of.namespace}-{without.verb}" if without else None
+    return install(of.cluster, GATEWAY, of.namespace, [of.namespace], release, without)
