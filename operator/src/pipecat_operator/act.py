@@ -229,7 +229,10 @@ class Actor:
         try:
             return await self._kube.create(resource, namespace, manifest)
         except AlreadyExists:
-            there = await self._kube.get(resource, namespace, name)
+            try:
+                there = await self._kube.get(resource, namespace, name)
+            except Refused as refused:
+                raise _refusal(kind, refused) from refused
         except Refused as refused:
             # Quotas and policies speak before the API server looks whether it is there already.
             try:

@@ -7,8 +7,11 @@ from typing import Any, Final
 from support.gateway import gateway_account
 from support.operated import Operated
 
-ANYBODYS: Final = {"selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews"}
-"""Who am I, and what may I?"""
+ANYBODYS: Final = {
+    *("selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews"),  # who am I, and what may I?
+    "clustertrustbundles",  # certificates that are public
+}
+"""What Kubernetes gives to every service account."""
 
 
 def rules(operated: Operated, kubeconfig: Path) -> dict[str, Any]:

@@ -51,11 +51,13 @@ async def a_day(world: World, instance: Instance) -> None:
     await world.bot("refused", podTemplate={"spec": {"serviceAccountName": "nobody"}})
     ends = await world.session("ends", session=QUICK)
     stopped = await world.session("stopped", session=QUICK)
-    await world.session("refused", bot="refused", session={**QUICK, "startTimeoutSeconds": 2})
+    refused = await world.session("refused", bot="refused", session=QUICK)
     await instance.start()
     await world.seen.until("both to run", lambda: all(runs(world, uid) for uid in (ends, stopped)))
     await world.hang_up(ends, said=USER_LEFT)
     await world.stop("stopped")
+    await world.seen.until("why there is no pod", lambda: world.seen.status(refused).get("message"))
+    await world.stop("refused")
     await world.seen.until("nothing to be left", lambda: not world.seen.left())
 
 
