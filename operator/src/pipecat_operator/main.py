@@ -205,7 +205,9 @@ async def _filled(jobs: Reflector, pods: Reflector, lister: SessionLister, cache
         try:
             await lister.refill(cache)
         except ApiError as error:
-            logger.warning("Bots and BotSessions can't be listed yet (are the CRDs installed?): {}", error)
+            logger.warning(
+                "Bots and BotSessions can't be listed yet (are the CRDs installed, may we list them?): {}", error
+            )
             await asyncio.sleep(2)
         else:
             return

@@ -50,11 +50,13 @@ class SessionLister:
         """
         refused: list[Refused] = []
         for namespace in self._namespaces:
+            listed = BOTS
             try:
                 await self._each(BOTS, namespace, cache.apply_bot, cache.retain_bots)
+                listed = SESSIONS
                 await self._each(SESSIONS, namespace, cache.apply_session, cache.retain_sessions)
             except Refused as error:
-                logger.warning("{} can't be listed: {}", where(SESSIONS, namespace), error)
+                logger.warning("{} can't be listed: {}", where(listed, namespace), error)
                 refused.append(error)
         if len(refused) == len(self._namespaces):
             raise refused[-1]

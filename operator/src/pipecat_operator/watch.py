@@ -78,7 +78,7 @@ class Reflector:
             fruitless = 0 if steady else fruitless + 1
             if isinstance(failed, Refused):
                 self._settle(namespace)
-                logger.warning("{} can't be listed: {}", where(self._resource, namespace), failed)
+                logger.warning("{} can't be listed and watched: {}", where(self._resource, namespace), failed)
             elif failed and not isinstance(failed, Expired):
                 logger.warning("Watch of {} will begin again in {:.1f} s: {}", self._resource.plural, pause, failed)
             # Jitter: the API server's restart breaks everybody's watches at once.
