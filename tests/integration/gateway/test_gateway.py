@@ -46,9 +46,15 @@ async def between(idle: Operated) -> AsyncIterator[tuple[Proxy, Ledger]]:
 
 async def gateway_behind(proxy: Proxy, idle: Operated, folder: Path) -> Gateway:
     """One that has no other way."""
+    settings = {"KUBECONFIG": way(proxy, idle, folder)}
+    return await asyncio.to_thread(Gateway, idle, folder / "gateway.log", **settings)
+
+
+def way(proxy: Proxy, idle: Operated, folder: Path) -> str:
+    """A kubeconfig."""
     config = folder / "between.kubeconfig"
     config.write_text(kubeconfig(proxy.url, idle.namespace))
-    return await asyncio.to_thread(Gateway, idle, folder / "gateway.log", KUBECONFIG=str(config))
+    return str(config)
 
 
 async def until_all_stopped(idle: Operated) -> None:
@@ -207,8 +213,12 @@ async def test_a_gateway_that_cannot_watch_ends(between: tuple[Proxy, Ledger], i
     proxy, ledger = between
     no_event = Fault(status=200, text='{"type": "ADDED"}\n')
     ledger.rule = lambda call: no_event if call.watch else None
-    with pytest.raises(AssertionError, match="KeyError"):
-        await gateway_behind(proxy, idle, tmp_path)
+    env = {"KUBECONFIG": way(proxy, idle, tmp_path), "PIPECAT_GATEWAY_NAMESPACE": idle.namespace}
+    env["PIPECAT_GATEWAY_PORT"] = "0"
+    child = Child([sys.executable, "-m", "pipecat_gateway"], env, tmp_path / "gateway.log", announces=False)
+    await asyncio.to_thread(wait_until, "its end", lambda: child.ended() is not None, UP_S)
+    assert child.ended() == 1
+    assert "KeyError" in child.log()
 
 
 async def test_a_session_that_is_deleted_meanwhile(alone: Gateway, idle: Operated):
