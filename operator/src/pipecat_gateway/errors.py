@@ -30,8 +30,8 @@ def from_api(error: ApiError, what: str) -> Problem:
     if isinstance(error, NotFound):
         return Problem(404, "not_found", f"{what} is not there.")
     if isinstance(error, Refused) and error.status == 403:
-        # Quota, admission and RBAC all say 403; RBAC alone names the gateway's own user, which is nobody's business.
-        if 'is forbidden: User "' in error.message:
+        # Quota, admission and RBAC all say 403; RBAC names the gateway's own user, which is nobody's business.
+        if error.lacks_a_right:
             return Problem(500, "misconfigured", "The gateway lacks rights in the cluster; its log says which.")
         return Problem(403, "forbidden", error.message)
     if isinstance(error, Refused):

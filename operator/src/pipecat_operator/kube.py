@@ -89,6 +89,11 @@ class Expired(ApiError):
 class Refused(ApiError):
     """The request itself is at fault."""
 
+    @property
+    def lacks_a_right(self) -> bool:
+        """Of all that refuse with a 403, RBAC alone names the user. It may be given yet, or not be read yet."""
+        return self.status == 403 and 'is forbidden: User "' in self.message
+
 
 class Unavailable(ApiError):
     """The API server could not answer now."""

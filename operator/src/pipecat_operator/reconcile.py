@@ -123,7 +123,7 @@ class Reconciler:
         try:
             await self._actor.write_status(session, wanted)
         except Refused as refused:
-            if wanted.phase is None or not wanted.phase.finished:
+            if wanted.phase is None or not wanted.phase.finished or refused.lacks_a_right:
                 raise
             logger.warning("Session {}: its end is told by an event only: {}", session.metadata.uid, refused)
             self._cache.end_untold(session, wanted)

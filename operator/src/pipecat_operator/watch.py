@@ -116,7 +116,5 @@ def pause_s(fruitless: int, failed: ApiError | None) -> float:
 
     None after a first one that ended or expired: both are a watch's usual end.
     """
-    if isinstance(failed, Refused):
-        return BACKOFF_MAX_S
     failures = fruitless if failed is None or isinstance(failed, Expired) else fruitless + 1
     return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16)) if failures else 0.0

@@ -1,13 +1,14 @@
 """Each right of the operator is taken away in turn: something then fails, and says which right is missing."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Final
 
 import pytest
 
 from pipecat_local.controlplane import Cluster
-from support.proxy import Call, Fault
+from support.proxy import Call, Fault, passing
 from support.rights import OPERATOR, Right, rights_of
 from support.words import USER_LEFT
 from support.world import QUICK, Instance, World
@@ -98,6 +99,21 @@ async def a_day_without(worlds, cluster: Cluster, right: Right) -> None:
             error.add_note(instance.story())
             raise
         day.cancel()
+
+
+async def test_an_end_that_may_not_be_told_is_told_once_it_may(worlds, cluster: Cluster):
+    message = 'botsessions.pipecat.dev "s" is forbidden: User "x" cannot patch resource "botsessions/status"'
+    refused = Fault(status=403, text=json.dumps({"kind": "Status", "reason": "Forbidden", "message": message}))
+    async with worlds() as world, Instance(world, cluster) as instance:
+        await world.bot()
+        uid = await world.session(session=QUICK)
+        await instance.start()
+        await world.seen.until("Running", lambda: runs(world, uid))
+        instance.ledger.rule = lambda call: refused if "/botsessions/s/status" in call.path else None
+        await world.hang_up(uid, said=USER_LEFT)
+        await instance.until_logged("cannot patch resource")
+        instance.ledger.rule = passing
+        await world.seen.until("its end", lambda: world.seen.status(uid).get("endReason") == "UserLeft")
 
 
 def told(instance: Instance, right: Right) -> bool:
