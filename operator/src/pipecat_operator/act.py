@@ -140,9 +140,15 @@ class Actor:
 
     async def find_pod(self, observed: Observed) -> PodView | None:
         """Ask the API server, not the cache; answers the last that was seen of it when it is gone."""
-        uid = observed.session.metadata.uid
-        selector = {"labelSelector": f"{names.LABEL_SESSION}={uid}"}
-        found, _ = await self._kube.list(PODS, observed.session.metadata.namespace, selector)
+        uid, namespace = observed.session.metadata.uid, observed.session.metadata.namespace
+        try:
+            if observed.pod:
+                # By its name: a list by label costs as much as one of all the namespace's pods.
+                found = [await self._kube.get(PODS, namespace, observed.pod.name)]
+            else:
+                found, _ = await self._kube.list(PODS, namespace, {"labelSelector": f"{names.LABEL_SESSION}={uid}"})
+        except NotFound:
+            found = []
         for pod in found:
             self._cache.apply_pod("MODIFIED", pod)
         fresh = self._cache.observed(uid)
