@@ -60,8 +60,10 @@ lock: $(VENV)/.ready
 	for f in bootstrap dev; do \
 	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements/$$f.in -o requirements/$$f.txt; \
 	done
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
-	  requirements/operator.in -o requirements/operator.txt
+	for f in operator standins; do \
+	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
+	    requirements/$$f.in -o requirements/$$f.txt; \
+	done
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
 	  --no-emit-package numba --no-emit-package llvmlite --no-emit-package resampy requirements/bot.in -o requirements/bot.txt
 

@@ -6,6 +6,7 @@ Each is saved as an archive (``docker load -i``, ``ctr images import``), and wha
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -52,6 +53,11 @@ class Image:
 
 
 IMAGES: Final = (Image("pipecat-operator", "operator/Dockerfile"), Image("pipecat-bot", "bot_image/Dockerfile"))
+TEST_IMAGES: Final = (
+    Image("pipecat-standins", "local/standins/Dockerfile"),
+    Image("pipecat-bot-standin", "local/standins/bot.Dockerfile"),
+)
+"""For a cluster without the internet. The second is FROM our bot's image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,8 @@ def builder() -> Builder:
     raise MissingBinary("Neither docker, podman nor buildah works here: install one (Debian: apt-get install buildah).")
 
 
-def build(say: Say = say_to_stderr) -> list[Path]:
-    """The archives of both images, made now.
+def build(images: Sequence[Image] = IMAGES, say: Say = say_to_stderr) -> list[Path]:
+    """The archives of these images, made now, in that order.
 
     Raises:
         MissingBinary: what to install.
@@ -106,13 +112,13 @@ def build(say: Say = say_to_stderr) -> list[Path]:
     say(f"Building with {by.name}")
     base = _base(by, say)
     ARCHIVES.mkdir(parents=True, exist_ok=True)
-    for image in IMAGES:
+    for image in images:
         say(f"  {image.name}")
         arguments = {"BASE": base, "VERSION": "dev", "REVISION": _revision()}
         _build(by, image.tag, ROOT / image.dockerfile, ROOT, arguments)
         image.archive.unlink(missing_ok=True)
         _run([word.format(tag=image.tag, archive=image.archive) for word in by.save])
-    return [image.archive for image in IMAGES]
+    return [image.archive for image in images]
 
 
 def _build(by: Builder, tag: str, dockerfile: Path, context: Path, arguments: dict[str, str]) -> None:
@@ -144,7 +150,9 @@ def _base(by: Builder, say: Say) -> str:
                 "--dpkgopt=path-exclude=/usr/share/locale/*",
                 _suite(),
                 str(context / "base.tar"),
-            ]
+            ],
+            # The same packages make the same layer, and what is built on it is still in the cache.
+            SOURCE_DATE_EPOCH="0",
         )
         (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
         _build(by, LOCAL_BASE, context / "Dockerfile", context, {})
@@ -169,13 +177,13 @@ def _works(command: Sequence[str], timeout_s: float) -> bool:
         return False
 
 
-def _run(command: Sequence[str]) -> None:
+def _run(command: Sequence[str], **env: str) -> None:
     """Its output is shown only when it fails.
 
     Raises:
         subprocess.CalledProcessError: it did.
     """
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | env, check=False)
     if ran.returncode:
         sys.stderr.write(ran.stdout + ran.stderr)
         ran.check_returncode()
