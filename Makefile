@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup lock lint demo up call down test soak bench check
+.PHONY: setup lock lint demo up call down node test soak bench check
 
 # The virtual environment: pinned by hash, then our own three distributions on top of it.
 setup: $(VENV)/.ready
@@ -31,6 +31,10 @@ demo: check setup
 # The same, kept running to play with.
 up call down: check setup
 	@$(BIN)/python -m pipecat_local $@
+
+# A Kubernetes node with real containers, until Ctrl-C: as root. IMAGES="bot.tar operator.tar" are loaded into it.
+node: check setup
+	@$(BIN)/python -m pipecat_local node $(addprefix --image ,$(IMAGES))
 
 # All tests, on real control planes; conversations are held in real time, so they have the machine to themselves.
 test: check setup
