@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup lock lint demo up call down images test soak bench check
+.PHONY: setup lock lint demo up call down images node test soak bench check
 
 # The virtual environment: pinned by hash, then our own three distributions on top of it.
 setup: $(VENV)/.ready
@@ -35,6 +35,10 @@ up call down: check setup
 # Both images, by docker, podman or buildah, saved in .cache/images; told what is in them.
 images: setup
 	@$(BIN)/python -m pipecat_local.images
+
+# A Kubernetes node with real containers, until Ctrl-C: as root. IMAGES="bot.tar operator.tar" are loaded into it.
+node: check setup
+	@$(BIN)/python -m pipecat_local node $(addprefix --image ,$(IMAGES))
 
 # All tests, on real control planes; conversations are held in real time, so they have the machine to themselves.
 test: check setup

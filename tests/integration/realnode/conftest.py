@@ -1,0 +1,69 @@
+"""One real node for all tests of this folder, and an image that is nothing but a busybox."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipecat_local.realnode.cluster import RealNode, real_node
+from pipecat_local.realnode.images import write_archive
+from support.pods import IMAGE, Pods
+
+APPLETS = ("cat", "grep", "httpd", "id", "ls", "nslookup", "sh", "sleep", "touch", "wget", "yes")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They share a node, so they run in one worker; and only where there can be one."""
+    here = Path(__file__).parent
+    ours = [item for item in items if item.path.is_relative_to(here)]
+    for item in ours:
+        item.add_marker(pytest.mark.xdist_group("realnode"))
+        if sys.platform != "linux" or os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip("a real node needs root on Linux"))
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    """Runs the node's coroutines; its tests are not."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of it. Nothing is installed for it."""
+    folder = tmp_path_factory.mktemp("busybox")
+    for command in (
+        ["apt-get", "--quiet", "download", "-o", "APT::Sandbox::User=root", "busybox-static"],
+        ["sh", "-c", "dpkg-deb --extract busybox-static_*.deb ."],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return write_archive(
+        folder / "image.tar",
+        IMAGE,
+        {"bin/busybox": folder / "bin" / "busybox"},
+        ["/bin/sh"],
+        {f"bin/{applet}": "busybox" for applet in APPLETS},
+    )
+
+
+@pytest.fixture(scope="session")
+def node(runner: asyncio.Runner, image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNode]:
+    """Ready, and with the image."""
+    making = real_node(tmp_path_factory.mktemp("node"), [image])
+    yield runner.run(making.__aenter__())
+    runner.run(making.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def pods(node: RealNode) -> Iterator[Pods]:
+    """A fresh namespace, to run pods in."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    node.create_namespace(name)
+    yield Pods(node, name)
+    node.kubectl("delete", "namespace", name, "--wait=false")
