@@ -43,6 +43,7 @@ node: check setup
 # All tests, on real control planes; conversations are held in real time, so they have the machine to themselves.
 test: check setup
 	@$(BIN)/python -m pipecat_local.assets
+	@$(BIN)/python -m pipecat_local.images --for-tests
 	$(BIN)/pytest -n auto --ignore tests/e2e
 	$(BIN)/pytest tests/e2e
 

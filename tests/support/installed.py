@@ -27,6 +27,7 @@ STANDINS_IMAGE: Final = "pipecat-standins:dev"
 RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 """Every pod of ours must be one that the strictest standard allows."""
 START_S: Final = 120
+GONE_S: Final = 60
 HELM_S: Final = 240
 
 
@@ -80,8 +81,25 @@ class Installed:
         )
         self.kubectl("apply", "-f", MANIFESTS / "standins.yaml", namespace=STANDINS)
         self.kubectl("rollout", "status", "deployment/daily", "deployment/openai", namespace=STANDINS)
-        self.helm("install", RELEASE, CHART, "--values", MANIFESTS / "values.yaml", "--wait", "--timeout", "3m")
+        self.install()
         self.bot("assistant")
+
+    def install(self, *more: str) -> None:
+        """The chart, or another revision of it; ``more`` arguments of Helm's."""
+        values = ("--values", MANIFESTS / "values.yaml")
+        self.helm("upgrade", "--install", RELEASE, CHART, *values, "--wait", "--timeout", "3m", *more)
+
+    def tear_down(self) -> None:
+        """Nothing of it stays: it may be somebody's cluster."""
+        self.helm("uninstall", RELEASE, "--wait", "--ignore-not-found")
+        self.kubectl("delete", "namespace", SYSTEM, STANDINS, CALLS, "--timeout=50s", namespace="")
+        self.kubectl("delete", "crd", "bots.pipecat.dev", "botsessions.pipecat.dev", "--ignore-not-found", namespace="")
+
+    def logs(self) -> str:
+        """What operator and gateway have said."""
+        return self.kubectl(
+            *("logs", "--selector", f"app.kubernetes.io/instance={RELEASE}", "--tail=-1", "--prefix"), namespace=SYSTEM
+        )
 
     def helm(self, *arguments: str | Path) -> str:
         """What the real Helm said, in the release's namespace.
@@ -152,10 +170,40 @@ class Installed:
         """The session's final status."""
         return self.until_phase(name, "Succeeded", "Failed", wait_s=wait_s)
 
+    def pod(self, name: str) -> str:
+        """Of a session."""
+        uid = self.get("botsession", name)["metadata"]["uid"]
+        return self.kubectl("get", "pods", "-l", f"{names.LABEL_SESSION}={uid}", "-o", "name").strip()
+
     def in_bot(self, name: str, *command: str) -> str:
         """What a command in the session's container printed."""
-        pod = self.status(name)["podName"]
-        return self.kubectl("exec", pod, "--container", names.CONTAINER, "--", *command)
+        return self.kubectl("exec", self.pod(name), "--container", names.CONTAINER, "--", *command)
+
+    def name_of(self, uid: str) -> str:
+        """Of the session of that UID."""
+        sessions = json.loads(self.kubectl("get", "botsessions", "-o", "json"))["items"]
+        return next(s["metadata"]["name"] for s in sessions if s["metadata"]["uid"] == uid)
+
+    def delete(self, name: str) -> None:
+        """The session; nothing of it may be left.
+
+        Raises:
+            TimeoutError: naming what is.
+        """
+        uid = self.get("botsession", name)["metadata"]["uid"]
+        self.kubectl("delete", "botsession", name)
+        left: list[str] = []
+
+        def gone() -> bool:
+            found = self.kubectl("get", "jobs,pods,secrets", "-l", f"{names.LABEL_SESSION}={uid}", "-o", "name")
+            left[:] = [*found.split(), *(room for room in self.rooms() if uid in room)]
+            return not left
+
+        try:
+            wait_until("nothing to be left", gone, GONE_S, 0.5)
+        except TimeoutError as error:
+            error.add_note(" ".join(left))
+            raise
 
     def daily_state(self) -> dict[str, Any]:
         """What the Daily stand-in knows, through the API server: no address of the cluster need be in reach."""

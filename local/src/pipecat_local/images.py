@@ -144,7 +144,8 @@ def _base(by: Builder, say: Say) -> str:
                 "mmdebstrap",
                 # No apt in it: nothing is installed later.
                 "--variant=essential",
-                "--include=ca-certificates,python3,python3-venv",
+                # libstdc++6: what wheels with compiled code expect of any Linux.
+                "--include=ca-certificates,libstdc++6,python3,python3-venv",
                 "--dpkgopt=path-exclude=/usr/share/doc/*",
                 "--dpkgopt=path-exclude=/usr/share/man/*",
                 "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -235,14 +236,20 @@ def _files(whole: tarfile.TarFile, layer: str) -> Iterator[tuple[str, int]]:
 
 def main() -> None:
     """The command line."""
-    argparse.ArgumentParser(prog="python -m pipecat_local.images", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m pipecat_local.images", description=__doc__)
+    parser.add_argument("--for-tests", action="store_true", help="the stand-ins' too; as root, or none")
+    for_tests = parser.parse_args().for_tests
+    if for_tests and os.geteuid() != 0:
+        sys.stdout.write("No images: what they are for, a real node, needs root.\n")
+        return
+    wanted = (*IMAGES, *TEST_IMAGES) if for_tests else IMAGES
     try:
-        archives = build()
+        archives = build(wanted)
     except MissingBinary as missing:
         sys.exit(str(missing))
     except subprocess.CalledProcessError as failed:
         sys.exit(f"{failed.cmd[0]} failed, see above.")
-    for image, archive in zip(IMAGES, archives, strict=True):
+    for image, archive in zip(wanted, archives, strict=True):
         sys.stdout.write(f"{image.tag}  ({archive.relative_to(ROOT)})\n{content(archive).table()}\n")
 
 

@@ -27,7 +27,8 @@ async def main() -> None:
     recogniser = cache(lambda: Recogniser(BOOK.heard_by_bot()))
     domain = Domain("local", os.environ["DAILY_API_KEY"], "", time.time)
     calls = Calls(domain, lambda told: Transcriber(recogniser(), told))
-    runner, url = await listen(Server(domain, calls, limits=not arguments.no_limits).app(), arguments.port, arguments.host)
+    server = Server(domain, calls, limits=not arguments.no_limits)
+    runner, url = await listen(server.app(), arguments.port, arguments.host)
     domain.base_url = arguments.url or url
     announce(url=url, api_url=f"{url}/v1")
     await stopped()
