@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,6 +174,13 @@ def test_the_images_dockerfile_is_the_examples():
     first = blocks(BOTS, "dockerfile")[0]
     example = (ROOT / "examples" / "bot" / "Dockerfile").read_text()
     assert first == "".join(line for line in example.splitlines(keepends=True) if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("shown", blocks(BOTS, "dockerfile"))
+def test_hadolint_finds_nothing_in_what_is_shown(shown: str):
+    hadolint = Path(sys.executable).with_name("hadolint")
+    ran = subprocess.run([hadolint, "--no-color", "-"], input=shown, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
 
 
 def test_the_bot_that_is_shown_is_one_that_the_crd_knows():

@@ -77,7 +77,7 @@ def test_the_files_are_there_and_name_the_images_that_are_loaded():
         for word in step.command:
             if word.startswith("/") and not word.endswith(".tar"):
                 assert Path(word).exists()
-    loaded = {image.tag.removeprefix("docker.io/library/") for image in images.IMAGES}
+    loaded = {image.tag.rpartition("/")[2] for image in images.IMAGES}
     image = yaml.safe_load(kind.VALUES.read_text())["image"]
     assert loaded == {f"pipecat-operator:{image['tag']}", yaml.safe_load(kind.BOT.read_text())["spec"]["image"]}
 
