@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup lock lint demo up call down images node test soak bench check
+.PHONY: setup lock lint demo up call down images node kind test soak bench check
 
 # The virtual environment: pinned by hash, then our own three distributions on top of it.
 setup: $(VENV)/.ready
@@ -39,6 +39,10 @@ images: setup
 # A Kubernetes node with real containers, until Ctrl-C: as root. IMAGES="bot.tar operator.tar" are loaded into it.
 node: check setup
 	@$(BIN)/python -m pipecat_local node $(addprefix --image ,$(IMAGES))
+
+# For those with Docker: a cluster of kind's with the chart and both images in it; bots talk to the real services.
+kind: setup
+	@$(BIN)/python -m pipecat_local.kind
 
 # All tests, on real control planes; conversations are held in real time, so they have the machine to themselves.
 test: check setup
