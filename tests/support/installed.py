@@ -220,30 +220,38 @@ class Installed:
         status = await asyncio.to_thread(self.status, name)
         caller = f"caller-{secrets.token_hex(4)}"
         await asyncio.to_thread(self.apply, _caller(caller, status, options))
-        wait = ("wait", f"pod/{caller}", "--for=jsonpath={.status.containerStatuses[0].started}", "--timeout=60s")
-        await asyncio.to_thread(self.kubectl, *wait)
+        await asyncio.to_thread(wait_until, "the caller", lambda: self._has_begun(caller), START_S, 0.2)
         logs = await asyncio.create_subprocess_exec(
             *(self.cluster.kubectl_binary, "--kubeconfig", self.cluster.kubeconfig, "--namespace", CALLS),
             *("logs", "--follow", caller),
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
         )
         assert logs.stdout
+        other = b""
         try:
             async for line in logs.stdout:
                 if line.startswith(b"{"):
                     yield json.loads(line)
+                else:
+                    other += line
+            assert not other, other.decode()
         finally:
             if logs.returncode is None:
                 logs.kill()
             await logs.wait()
             await asyncio.to_thread(self.kubectl, "delete", "pod", caller, "--wait=false", "--grace-period=1")
 
+    def _has_begun(self, pod: str) -> bool:
+        """Only then it has a log."""
+        containers = self.get("pod", pod).get("status", {}).get("containerStatuses", ())
+        return any("waiting" not in container["state"] for container in containers)
+
     async def result_of(self, name: str, *options: str) -> dict[str, Any]:
         """Only the call's result."""
         last: dict[str, Any] = {}
         async for event in self.call(name, *options):
             last = event
-        assert last.get("event") == "result", last
         return last
 
     def user_token(self, name: str) -> str:
