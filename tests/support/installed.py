@@ -184,6 +184,10 @@ class Installed:
         sessions = json.loads(self.kubectl("get", "botsessions", "-o", "json"))["items"]
         return next(s["metadata"]["name"] for s in sessions if s["metadata"]["uid"] == uid)
 
+    def stop(self, name: str) -> None:
+        """End a session as its user does."""
+        self.kubectl("patch", "botsession", name, "--type=merge", "-p", '{"spec":{"stop":true}}')
+
     def delete(self, name: str) -> None:
         """The session; nothing of it may be left.
 
