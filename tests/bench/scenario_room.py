@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from statistics import median
 
@@ -11,7 +12,9 @@ from bench.report import Row
 from bench.world import World
 from pipecat_local import images
 from pipecat_local.assets import HELM_BINARY, find
+from pipecat_local.realnode import packages
 from pipecat_local.realnode.cluster import real_node
+from pipecat_operator import names
 from pipecat_operator.api import Bot, BotSession, Limits
 from pipecat_operator.daily import Daily
 from pipecat_operator.job import job_manifest, room_expiry, secret_manifest
@@ -33,9 +36,10 @@ class Pods:
     def __init__(self) -> None:
         self.running_at: dict[str, float] = {}
         self.ready_at: dict[str, float] = {}
+        self.gone: set[str] = set()
         self._changed = asyncio.Event()
 
-    def told(self, _: str, pod: Object) -> None:
+    def told(self, kind: str, pod: Object) -> None:
         """By the watch."""
         name = pod["metadata"].get("labels", {}).get("job-name", "")
         seen = pod_view(pod)
@@ -43,18 +47,28 @@ class Pods:
             self.running_at.setdefault(name, time.monotonic())
         if seen.ready_at:
             self.ready_at.setdefault(name, time.monotonic())
+        if kind == "DELETED":
+            self.gone.add(name)
         self._changed.set()
 
     async def until_ready(self, job: str) -> None:
         """In the room."""
+        await self._until(lambda: job in self.ready_at)
+
+    async def until_gone(self, job: str) -> None:
+        """The next one has the node to itself."""
+        await self._until(lambda: job in self.gone)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(ROOM_S):
-            while job not in self.ready_at:
+            while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
 
 async def run(world: World, size: float) -> list[Row]:
     """20 of each, one after the other, in turn."""
+    packages.require_root()
     count = max(3, int(COUNT * size))
     archives = images.build((*images.IMAGES, *images.TEST_IMAGES))
     async with real_node(world.folder / "node", archives) as node, Kube(login=node.login) as api:
@@ -64,11 +78,13 @@ async def run(world: World, size: float) -> list[Row]:
         following = asyncio.create_task(Reflector(api, PODS, [CALLS], pods.told, lambda *_: None).run())
         daily = _daily(installed)
         sessions, jobs = [], []
-        for _ in range(count + 1):
-            sessions.append(await _session(api, pods))
-            jobs.append(await _bare(api, daily, pods))
-        following.cancel()
-        await daily.close()
+        try:
+            for _ in range(count + 1):
+                sessions.append(await _session(api, pods))
+                jobs.append(await _bare(api, daily, pods))
+        finally:
+            following.cancel()
+            await daily.close()
     # The first ones read the image from the disk.
     rows = []
     for what, index in (("pod Running", 0), ("bot in the room", 1)):
@@ -88,9 +104,10 @@ async def _session(api: Kube, pods: Pods) -> tuple[float, float]:
     }
     began = time.monotonic()
     meta = (await api.create(SESSIONS, CALLS, body))["metadata"]
-    job = f"bs-{meta['uid']}"
+    job = names.job_name(meta["uid"])
     await pods.until_ready(job)
     await api.delete(SESSIONS, CALLS, meta["name"], meta["uid"])
+    await pods.until_gone(job)
     return pods.running_at[job] - began, pods.ready_at[job] - began
 
 
@@ -113,6 +130,7 @@ async def _bare(api: Kube, daily: Daily, pods: Pods) -> tuple[float, float]:
     name = job["metadata"]["name"]
     await pods.until_ready(name)
     await api.delete(JOBS, CALLS, name, stored["metadata"]["uid"])
+    await pods.until_gone(name)
     return pods.running_at[name] - began, pods.ready_at[name] - began
 
 

@@ -1,7 +1,6 @@
 """The chart, the stand-ins and the tests' Bots in a cluster of which nothing is known but a kubeconfig."""
 
 import asyncio
-import base64
 import json
 import secrets
 import subprocess
@@ -9,24 +8,25 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
-import kopf
-import yaml
-
 from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import wait_until
 from pipecat_operator import names
 
 MANIFESTS: Final = Path(__file__).parents[1] / "e2e" / "manifests"
 CHART: Final = Path(__file__).parents[2] / "helm" / "pipecat-operator"
-RELEASE: Final = "pipecat"
-SYSTEM: Final = "pipecat-system"
-STANDINS: Final = "pipecat-standins"
-CALLS: Final = "pipecat-calls"
+RELEASE: Final = "pipecat-e2e"
+SYSTEM: Final = "pipecat-e2e-system"
+STANDINS: Final = "pipecat-e2e-standins"
+CALLS: Final = "pipecat-e2e-calls"
+GATEWAY: Final = f"{RELEASE}-gateway"
+CRDS: Final = ("bots.pipecat.dev", "botsessions.pipecat.dev")
 BOT_IMAGE: Final = "pipecat-bot-standin:dev"
 STANDINS_IMAGE: Final = "pipecat-standins:dev"
 GOODBYE: Final = "Our time is up. Have a nice day."
 RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 """Every pod of ours must be one that the strictest standard allows."""
+TIMEOUT: Final = "--timeout=50s"
+"""Shorter than what kubectl is given itself, so that it can say what it waited for."""
 START_S: Final = 120
 GONE_S: Final = 60
 CALL_S: Final = 240
@@ -41,20 +41,6 @@ class GivenCluster(Cluster):
         super().__init__(folder)
         self.kubeconfig = kubeconfig
         self.kubectl_binary = kubectl
-
-    def login(self) -> kopf.ConnectionInfo:
-        """As its current context says."""
-        config = yaml.safe_load(self.kubeconfig.read_text())
-        named = {kind: {each["name"]: each[kind[:-1]] for each in config[kind]} for kind in ("clusters", "users")}
-        context = next(c["context"] for c in config["contexts"] if c["name"] == config["current-context"])
-        cluster, user = named["clusters"][context["cluster"]], named["users"][context["user"]]
-        return kopf.ConnectionInfo(
-            server=cluster["server"],
-            ca_data=cluster.get("certificate-authority-data"),
-            token=user.get("token"),
-            certificate_data=user.get("client-certificate-data"),
-            private_key_data=user.get("client-key-data"),
-        )
 
 
 class Installed:
@@ -71,6 +57,16 @@ class Installed:
         """What must be told nowhere."""
         return [self._daily_key, self._openai_key]
 
+    def check(self) -> None:
+        """That nothing of it is there: what somebody uses must not be taken over, and taken away afterwards.
+
+        Raises:
+            AssertionError: something is.
+        """
+        there = self.kubectl("get", "crd", *CRDS, "--ignore-not-found", "-o", "name", namespace="")
+        there += self.kubectl("get", "ns", SYSTEM, STANDINS, CALLS, "--ignore-not-found", "-o", "name", namespace="")
+        assert not there, f"these tests need a cluster without: {there}"
+
     def set_up(self) -> None:
         """Namespaces, stand-ins, the chart, the Bot ``assistant``."""
         for namespace in (SYSTEM, STANDINS, CALLS):
@@ -82,7 +78,7 @@ class Installed:
             CALLS, "bot-keys", OPENAI_API_KEY=self._openai_key, OPENAI_BASE_URL=f"http://openai.{STANDINS}.svc/v1"
         )
         self.kubectl("apply", "-f", MANIFESTS / "standins.yaml", namespace=STANDINS)
-        self.kubectl("rollout", "status", "deployment/daily", "deployment/openai", namespace=STANDINS)
+        self.kubectl("rollout", "status", "deployment/daily", "deployment/openai", TIMEOUT, namespace=STANDINS)
         self.install()
         self.bot("assistant")
 
@@ -94,8 +90,8 @@ class Installed:
     def tear_down(self) -> None:
         """Nothing of it stays: it may be somebody's cluster."""
         self.helm("uninstall", RELEASE, "--wait", "--ignore-not-found")
-        self.kubectl("delete", "namespace", SYSTEM, STANDINS, CALLS, "--timeout=50s", namespace="")
-        self.kubectl("delete", "crd", "bots.pipecat.dev", "botsessions.pipecat.dev", "--ignore-not-found", namespace="")
+        self.kubectl("delete", "namespace", SYSTEM, STANDINS, CALLS, "--ignore-not-found", TIMEOUT, namespace="")
+        self.kubectl("delete", "crd", *CRDS, "--ignore-not-found", namespace="")
 
     def logs(self) -> str:
         """What operator and gateway have said."""
@@ -180,6 +176,11 @@ class Installed:
     def in_bot(self, name: str, *command: str) -> str:
         """What a command in the session's container printed."""
         return self.kubectl("exec", self.pod(name), "--container", names.CONTAINER, "--", *command)
+
+    def leader(self) -> str:
+        """The operator's pod that leads."""
+        holder: str = self.get("lease", "pipecat-operator", SYSTEM)["spec"]["holderIdentity"]
+        return holder.rpartition("_")[0]
 
     def name_of(self, uid: str) -> str:
         """Of the session of that UID."""
@@ -293,15 +294,12 @@ class Installed:
             last = event
         return last
 
-    def user_token(self, name: str) -> str:
-        """Of a session."""
-        data = self.get("secret", self.status(name)["credentialsSecretName"])["data"]
-        return base64.b64decode(data[names.SECRET_USER_TOKEN]).decode()
-
 
 def heard_last(events: list[dict[str, Any]]) -> str | None:
     """The bot's last words to somebody who stayed until it ended."""
-    return next(event["heard"] for event in events if event["event"] == "ended")
+    ended = [event["heard"] for event in events if event["event"] == "ended"]
+    assert ended, events
+    return ended[0]
 
 
 def _caller(name: str, status: dict[str, Any], options: tuple[str, ...]) -> dict[str, Any]:

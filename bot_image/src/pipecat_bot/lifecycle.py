@@ -45,7 +45,7 @@ UNJOINED_S: Final = 5.0
 """The most of the grace that goes to a bot that never was in the room: it has nobody to say goodbye to."""
 
 _POLITE: Final = {EndReason.MAX_DURATION, EndReason.STOPPED, EndReason.IDLE}
-"""Ends with somebody left to listen."""
+"""Ends that leave the pipeline time to say what it is saying."""
 
 
 _CUT_SHORT: Final = {EndReason.MAX_DURATION, EndReason.STOPPED}

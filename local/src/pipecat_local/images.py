@@ -69,15 +69,25 @@ class Builder:
     never_pull: tuple[str, ...]
     save: tuple[str, ...]
     """``{tag}`` and ``{archive}`` stand for both."""
+    probe: tuple[str, ...]
+    """Answers 0 where it works."""
 
 
 BUILDERS: Final = (
-    Builder("docker", ("docker", "build"), (), ("docker", "save", "--output", "{archive}", "{tag}")),
+    Builder(
+        "docker",
+        ("docker", "build"),
+        (),
+        ("docker", "save", "--output", "{archive}", "{tag}"),
+        # Its older builder knows no mounts and no secrets; without a daemon this fails, too.
+        ("sh", "-c", "docker info && docker buildx version"),
+    ),
     Builder(
         "podman",
         ("podman", "build"),
         ("--pull=never",),
         ("podman", "save", "--format", "docker-archive", "--output", "{archive}", "{tag}"),
+        ("podman", "info"),
     ),
     Builder(
         "buildah",
@@ -85,6 +95,7 @@ BUILDERS: Final = (
         ("buildah", "bud", "--layers", "--isolation", "chroot"),
         ("--pull=never",),
         ("buildah", "push", "{tag}", "docker-archive:{archive}:{tag}"),
+        ("buildah", "info"),
     ),
 )
 
@@ -96,7 +107,7 @@ def builder() -> Builder:
         MissingBinary: none does.
     """
     for candidate in BUILDERS:
-        if shutil.which(candidate.name) and _works([candidate.name, "info"], PROBE_S):
+        if shutil.which(candidate.name) and _works(candidate.probe, PROBE_S):
             return candidate
     raise MissingBinary("Neither docker, podman nor buildah works here: install one (Debian: apt-get install buildah).")
 
@@ -116,8 +127,10 @@ def build(images: Sequence[Image] = IMAGES, say: Say = say_to_stderr) -> list[Pa
         say(f"  {image.name}")
         arguments = {"BASE": base, "VERSION": "dev", "REVISION": _revision()}
         _build(by, image.tag, ROOT / image.dockerfile, ROOT, arguments)
-        image.archive.unlink(missing_ok=True)
-        _run([word.format(tag=image.tag, archive=image.archive) for word in by.save])
+        part = image.archive.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        _run([word.format(tag=image.tag, archive=part) for word in by.save])
+        part.replace(image.archive)
     return [image.archive for image in images]
 
 
@@ -167,6 +180,8 @@ def _suite() -> str:
 
 
 def _revision() -> str:
+    if shutil.which("git") is None:
+        return "unknown"
     ran = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return ran.stdout.strip() or "unknown"
 
@@ -184,7 +199,9 @@ def _run(command: Sequence[str], **env: str) -> None:
     Raises:
         subprocess.CalledProcessError: it did.
     """
-    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | env, check=False)
+    ran = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"DOCKER_BUILDKIT": "1"} | env, check=False
+    )
     if ran.returncode:
         sys.stderr.write(ran.stdout + ran.stderr)
         ran.check_returncode()

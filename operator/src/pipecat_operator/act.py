@@ -57,6 +57,7 @@ class Actor:
         daily: Daily,
         cache: Cache,
         rooms: RoomDeleter,
+        causes: Causes,
         installation: str,
         clock: Callable[[], datetime],
     ) -> None:
@@ -66,7 +67,7 @@ class Actor:
         self._rooms = rooms
         self._installation = installation
         self._clock = clock
-        self._causes = Causes(kube)
+        self._causes = causes
 
     async def start(self, observed: Observed) -> BotSessionStatus:
         """Make the room, the Secret and the Job, or meet them where an earlier try made them.

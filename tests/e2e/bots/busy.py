@@ -20,4 +20,5 @@ async def bot(runner_args: Any) -> None:
     """Until it is ended."""
     for _ in range(THREADS):
         threading.Thread(target=burn, daemon=True).start()
+    print("burning", flush=True)
     await asyncio.Event().wait()

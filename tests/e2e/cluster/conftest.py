@@ -52,8 +52,11 @@ async def installed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[I
     binaries = await asyncio.to_thread(find, (*CONTROL_PLANE, HELM_BINARY))
     async with some_cluster(folder, binaries["kubectl"]) as cluster:
         there = Installed(cluster, binaries["helm"])
+        await asyncio.to_thread(there.check)
         leaks.note(folder, there.secrets)
-        await asyncio.to_thread(there.set_up)
-        yield there
-        (folder / "pods.log").write_text(await asyncio.to_thread(there.logs))
-        await asyncio.to_thread(there.tear_down)
+        try:
+            await asyncio.to_thread(there.set_up)
+            yield there
+            (folder / "pods.log").write_text(await asyncio.to_thread(there.logs))
+        finally:
+            await asyncio.to_thread(there.tear_down)

@@ -5,11 +5,11 @@ import subprocess
 
 import pytest
 
-from support.installed import CALLS, RELEASE, SYSTEM, Installed
+from support.installed import CALLS, GATEWAY, RELEASE, SYSTEM, Installed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-GATEWAY = f"/api/v1/namespaces/{SYSTEM}/services/pipecat-gateway:80/proxy"
+SERVICE = f"/api/v1/namespaces/{SYSTEM}/services/{GATEWAY}:80/proxy"
 
 
 async def test_helm_finds_all_well(installed: Installed):
@@ -26,7 +26,7 @@ async def test_an_answer_is_heard(installed: Installed):
 
 
 async def test_an_answer_is_heard_by_whom_the_gateway_let_in(installed: Installed):
-    started = json.loads(installed.kubectl("create", "--raw", f"{GATEWAY}/start", "-f", "-", stdin="{}"))
+    started = json.loads(installed.kubectl("create", "--raw", f"{SERVICE}/start", "-f", "-", stdin="{}"))
     name = installed.name_of(started["sessionId"])
     assert started["dailyRoom"] == installed.status(name)["room"]["url"]
     installed.until_phase(name, "Running")

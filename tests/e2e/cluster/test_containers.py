@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from support.installed import BOT_IMAGE, Installed
+from pipecat_local.processes import wait_until
+from support.installed import BOT_IMAGE, START_S, TIMEOUT, Installed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -38,9 +39,11 @@ print(json.dumps({"limit": quota / period, "cores": cores, "held": held() - held
 
 
 def until_busy(installed: Installed, name: str) -> None:
-    """The bot's code runs: it says so by being held at its limit."""
+    """The bot's own code runs: it says so."""
     installed.until_phase(name, "Starting")
-    installed.kubectl("wait", installed.pod(name), "--for=jsonpath={.status.phase}=Running", "--timeout=50s")
+    wait_until("the pod", lambda: installed.pod(name), START_S, 0.2)
+    installed.kubectl("wait", installed.pod(name), "--for=jsonpath={.status.phase}=Running", TIMEOUT)
+    wait_until("busy.py", lambda: "burning" in installed.kubectl("logs", installed.pod(name)), START_S, 0.5)
 
 
 async def test_the_kernel_holds_a_bot_to_its_cpu_limit(installed: Installed):

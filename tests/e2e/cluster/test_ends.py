@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from support.installed import CALLS, GOODBYE, Installed, heard_last
+from support.installed import CALLS, GOODBYE, TIMEOUT, Installed, heard_last
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -48,7 +48,7 @@ async def test_the_node_is_drained_in_a_call(installed: Installed):
     uid = installed.get("botsession", "drained")["metadata"]["uid"]
     only = f"--pod-selector=pipecat.dev/session={uid}"
     try:
-        await asyncio.to_thread(installed.kubectl, "drain", node, only, "--delete-emptydir-data", namespace="")
+        await asyncio.to_thread(installed.kubectl, "drain", node, only, "--delete-emptydir-data", TIMEOUT, namespace="")
     finally:
         installed.kubectl("uncordon", node, namespace="")
     assert heard_last(await calling) == GOODBYE

@@ -53,7 +53,7 @@ def goodbye(bot: Path) -> str:
 
 def test_the_maximum_is_reached(bot: Path, host: Start, caller: Join) -> None:
     """The bot says goodbye first, and its own code runs to its end."""
-    hosted = host(bot, PIPECAT_MAX_DURATION_SECONDS="12")
+    hosted = host(bot, PIPECAT_MAX_DURATION_SECONDS="15")
     hosted.wait_for_ready()
     caller()
     outcome = hosted.outcome()
