@@ -1,4 +1,4 @@
-"""One real node for all tests of this folder, and an image that is nothing but a busybox."""
+"""One real node for all tests of this folder, and an image that is a busybox and a program that fetches."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from pipecat_local.realnode.cluster import RealNode, real_node
 from pipecat_local.realnode.images import write_archive
 from support.pods import IMAGE, Pods
 
-APPLETS = ("cat", "grep", "httpd", "id", "ls", "nslookup", "sh", "sleep", "touch", "wget", "yes")
+APPLETS = ("cat", "grep", "httpd", "id", "ls", "mkdir", "nslookup", "sh", "sleep", "touch")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +37,15 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive of it. Nothing is installed for it."""
-    folder = tmp_path_factory.mktemp("busybox")
+    folder = tmp_path_factory.mktemp("image")
+    fetch = folder / "fetch"
+    subprocess.run(
+        ["go", "build", "-o", fetch, "."],
+        cwd=Path(__file__).with_name("fetch"),
+        env=os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off"},
+        check=True,
+        capture_output=True,
+    )
     for command in (
         ["apt-get", "--quiet", "download", "-o", "APT::Sandbox::User=root", "busybox-static"],
         ["sh", "-c", "dpkg-deb --extract busybox-static_*.deb ."],
@@ -46,7 +54,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_archive(
         folder / "image.tar",
         IMAGE,
-        {"bin/busybox": folder / "bin" / "busybox"},
+        {"bin/busybox": folder / "bin" / "busybox", "bin/fetch": fetch},
         ["/bin/sh"],
         {f"bin/{applet}": "busybox" for applet in APPLETS},
     )
