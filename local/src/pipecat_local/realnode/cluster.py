@@ -72,7 +72,7 @@ class RealNode(Cluster):
         inside = (self._containerd.component, self._kubelet, self._proxy, self._dns)
         await asyncio.gather(*(component.stop() for component in inside))
         if self._plane:
-            await self._plane.stop()
+            await self._plane.stop(grace_s=0)
         await asyncio.to_thread(clear, self._slot)
 
     def check(self) -> None:
