@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup lock lint demo up call down node test soak bench check
+.PHONY: setup lock lint demo up call down images node kind test soak bench check
 
 # The virtual environment: pinned by hash, then our own three distributions on top of it.
 setup: $(VENV)/.ready
@@ -32,13 +32,22 @@ demo: check setup
 up call down: check setup
 	@$(BIN)/python -m pipecat_local $@
 
+# Both images, by docker, podman or buildah, saved in .cache/images; told what is in them.
+images: setup
+	@$(BIN)/python -m pipecat_local.images
+
 # A Kubernetes node with real containers, until Ctrl-C: as root. IMAGES="bot.tar operator.tar" are loaded into it.
 node: check setup
 	@$(BIN)/python -m pipecat_local node $(addprefix --image ,$(IMAGES))
 
+# For those with Docker: a cluster of kind's with the chart and both images in it; bots talk to the real services.
+kind: setup
+	@$(BIN)/python -m pipecat_local.kind
+
 # All tests, on real control planes; conversations are held in real time, so they have the machine to themselves.
 test: check setup
 	@$(BIN)/python -m pipecat_local.assets
+	@$(BIN)/python -m pipecat_local.images --for-tests
 	$(BIN)/pytest -n auto --ignore tests/e2e
 	$(BIN)/pytest tests/e2e
 
@@ -59,6 +68,10 @@ bench: check setup
 lock: $(VENV)/.ready
 	for f in bootstrap dev; do \
 	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements/$$f.in -o requirements/$$f.txt; \
+	done
+	for f in operator standins; do \
+	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
+	    requirements/$$f.in -o requirements/$$f.txt; \
 	done
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
 	  --no-emit-package numba --no-emit-package llvmlite --no-emit-package resampy requirements/bot.in -o requirements/bot.txt

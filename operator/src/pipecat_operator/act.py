@@ -9,6 +9,7 @@ from loguru import logger
 from pipecat_operator import names, status
 from pipecat_operator.api import BotSession, BotSessionStatus, RoomStatus
 from pipecat_operator.cache import Cache
+from pipecat_operator.causes import Causes
 from pipecat_operator.conditions import EndReason
 from pipecat_operator.daily import Daily, DailyRefused, DailyUnavailable
 from pipecat_operator.job import InvalidPodTemplate, job_manifest, room_expiry, secret_manifest
@@ -65,6 +66,7 @@ class Actor:
         self._rooms = rooms
         self._installation = installation
         self._clock = clock
+        self._causes = Causes(kube)
 
     async def start(self, observed: Observed) -> BotSessionStatus:
         """Make the room, the Secret and the Job, or meet them where an earlier try made them.
@@ -138,9 +140,15 @@ class Actor:
 
     async def find_pod(self, observed: Observed) -> PodView | None:
         """Ask the API server, not the cache; answers the last that was seen of it when it is gone."""
-        uid = observed.session.metadata.uid
-        selector = {"labelSelector": f"{names.LABEL_SESSION}={uid}"}
-        found, _ = await self._kube.list(PODS, observed.session.metadata.namespace, selector)
+        uid, namespace = observed.session.metadata.uid, observed.session.metadata.namespace
+        try:
+            if observed.pod:
+                # By its name: a list by label costs as much as one of all the namespace's pods.
+                found = [await self._kube.get(PODS, namespace, observed.pod.name)]
+            else:
+                found, _ = await self._kube.list(PODS, namespace, {"labelSelector": f"{names.LABEL_SESSION}={uid}"})
+        except NotFound:
+            found = []
         for pod in found:
             self._cache.apply_pod("MODIFIED", pod)
         fresh = self._cache.observed(uid)
@@ -153,17 +161,9 @@ class Actor:
             (observed.job, "FailedCreate", EndReason.POD_REFUSED),
             (observed.pod, "FailedMount", EndReason.BAD_CONFIG),
         ):
-            if thing is None:
-                continue
-            selector = f"involvedObject.uid={thing.uid},reason={word}"
-            try:
-                events, _ = await self._kube.list(EVENTS, namespace, {"fieldSelector": selector})
-            except Refused as refused:
-                logger.warning("Session {}: why it does not start can't be read: {}", thing.name, refused)
-                return None
-            if events:
-                latest = max(events, key=lambda event: event.get("lastTimestamp") or "")
-                return Trouble(reason, str(latest.get("message") or word), observed.seen_at)
+            message = await self._causes.about(thing.uid, namespace, word) if thing else None
+            if message:
+                return Trouble(reason, message, observed.seen_at)
         return None
 
     async def warn(self, session: BotSession, trouble: Trouble) -> None:

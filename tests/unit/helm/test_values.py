@@ -1,0 +1,97 @@
+"""Values: all described, and a wrong one refused by name."""
+
+import re
+from typing import Any
+
+import pytest
+from helm_python import HelmRenderError, HelmValuesError
+
+OPEN = {"definitions.kubernetes", "properties.bots.additionalProperties.properties.spec", "properties.global"}
+"""Kubernetes' own to check, or Helm's."""
+
+
+def schemas(at: Any, path: str = "") -> dict[str, dict[str, Any]]:
+    """Every schema in a schema, by path."""
+    found = {path.lstrip("."): at} if "type" in at or "$ref" in at else {}
+    for word in ("properties", "definitions"):
+        for name, below in at.get(word, {}).items():
+            found |= schemas(below, f"{path}.{word}.{name}")
+    for word in ("items", "additionalProperties"):
+        if isinstance(at.get(word), dict):
+            found |= schemas(at[word], f"{path}.{word}")
+    return found
+
+
+def described(schema: dict[str, Any], below: str = "") -> dict[str, str]:
+    """The description of every value, by its path."""
+    found = {}
+    for name, value in schema.get("properties", {}).items():
+        found[below + name] = value.get("description", "")
+        found |= described(value, f"{below}{name}.")
+    return found
+
+
+def paths(values: dict[str, Any], schema: dict[str, Any], below: str = "") -> set[str]:
+    """The path of every value that is set, down to where names are the user's."""
+    found = set()
+    for name, value in values.items():
+        found.add(below + name)
+        inner = schema["properties"].get(name, {})
+        if isinstance(value, dict) and "properties" in inner:
+            found |= paths(value, inner, f"{below}{name}.")
+    return found
+
+
+def test_every_value_is_described_and_every_description_is_of_a_value(chart):
+    told = described(chart.schema)
+    assert told.keys() == paths(chart.values, chart.schema)
+    assert [name for name, description in told.items() if not re.search(r"[.:]$", description)] == []
+
+
+def test_no_object_takes_a_name_that_it_does_not_know(chart):
+    objects = {path: schema for path, schema in schemas(chart.schema).items() if schema.get("type") == "object"}
+    assert {path for path, schema in objects.items() if schema.get("additionalProperties", True) is True} == OPEN
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"oprator": {}}, "oprator"),
+        ({"operator": {"replica": 3}}, "replica"),
+        ({"gateway": {"ingress": {"hosts": ["a"]}}}, "hosts"),
+        ({"daily": {"apiKey": "a-key"}}, "apiKey"),
+        ({"operator": {"resources": {"limit": {}}}}, "limit"),
+        ({"operator": {"affinity": {"podAffinty": {}}}}, "podAffinty"),
+        ({"operator": {"replicas": "two"}}, "replicas"),
+        ({"log": {"level": "info"}}, "'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
+        ({"image": {"digest": "latest"}}, "digest"),
+        ({"gateway": {"httpRoute": {"enabled": True}}}, "parentRefs"),
+        ({"bots": {"assistant": {"spec": {}}}}, "namespace"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(chart, values, named):
+    with pytest.raises(HelmValuesError, match=re.escape(named)):
+        chart.render(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ({"gateway": {"enabled": True}}, r"gateway\.auth\.insecure=true"),
+        (
+            {"gateway": {"enabled": True, "auth": {"insecure": True}, "namespace": "pipecat-system"}},
+            r"the Daily key in it\. Give the sessions another",
+        ),
+        (
+            {"gateway": {"enabled": True, "auth": {"insecure": True}}, "watchNamespaces": ["a"]},
+            '"default": it is not in watchNamespaces',
+        ),
+        (
+            {"bots": {"assistant": {"namespace": "b", "spec": {"image": "x"}}}, "watchNamespaces": ["a"]},
+            r'bots\.assistant\.namespace: .* "b": it is not in watchNamespaces',
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_to_do(chart, values, advice):
+    with pytest.raises(HelmRenderError, match=advice):
+        chart.render(values, name="pipecat", namespace="pipecat-system")
