@@ -48,7 +48,7 @@ kind: setup
 test: check setup
 	@$(BIN)/python -m pipecat_local.assets
 	@$(BIN)/python -m pipecat_local.images --for-tests
-	$(BIN)/pytest -n auto --ignore tests/e2e
+	$(BIN)/pytest -n auto --dist loadgroup --ignore tests/e2e
 	$(BIN)/pytest tests/e2e
 
 # A steady stream of sessions under seeded faults, for so many minutes; SEED for other faults.

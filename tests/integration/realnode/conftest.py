@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,19 +11,26 @@ import pytest
 
 from pipecat_local.realnode.cluster import RealNode, real_node
 from pipecat_local.realnode.images import write_archive
+from pipecat_local.realnode.packages import NotHere, require_root
 from support.pods import IMAGE, Pods
 
 APPLETS = ("cat", "grep", "httpd", "id", "ls", "mkdir", "nslookup", "sh", "sleep", "touch")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They share a node, so they run in one worker; and only where there can be one."""
+    """They share a node, so they run in one worker (--dist loadgroup)."""
     here = Path(__file__).parent
-    ours = [item for item in items if item.path.is_relative_to(here)]
-    for item in ours:
-        item.add_marker(pytest.mark.xdist_group("realnode"))
-        if sys.platform != "linux" or os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip("a real node needs root on Linux"))
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.xdist_group("realnode"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _possible() -> None:
+    try:
+        require_root()
+    except NotHere as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="session")
