@@ -17,14 +17,6 @@ from support.pods import IMAGE, Pods
 APPLETS = ("cat", "grep", "httpd", "id", "ls", "mkdir", "nslookup", "sh", "sleep", "touch")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They share a node, so they run in one worker (--dist loadgroup)."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.xdist_group("realnode"))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _possible() -> None:
     try:
