@@ -7,7 +7,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import scenario_burst, scenario_life, scenario_limits, scenario_memory, scenario_population, scenario_steady
+from bench import (
+    scenario_burst,
+    scenario_life,
+    scenario_limits,
+    scenario_memory,
+    scenario_population,
+    scenario_room,
+    scenario_steady,
+)
 from bench.report import Row, save, table
 from bench.world import world
 
@@ -18,6 +26,7 @@ SCENARIOS = {
     "population": scenario_population.run,
     "memory": scenario_memory.run,
     "limits": scenario_limits.run,
+    "room": scenario_room.run,
 }
 RESULT = Path(__file__).parents[2] / ".cache" / "bench" / "result.json"
 

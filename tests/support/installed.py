@@ -24,6 +24,7 @@ STANDINS: Final = "pipecat-standins"
 CALLS: Final = "pipecat-calls"
 BOT_IMAGE: Final = "pipecat-bot-standin:dev"
 STANDINS_IMAGE: Final = "pipecat-standins:dev"
+GOODBYE: Final = "Our time is up. Have a nice day."
 RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 """Every pod of ours must be one that the strictest standard allows."""
 START_S: Final = 120
@@ -246,6 +247,27 @@ class Installed:
             await logs.wait()
             await asyncio.to_thread(self.kubectl, "delete", "pod", caller, "--wait=false", "--grace-period=1")
 
+    async def in_a_call(self, name: str) -> "asyncio.Task[list[dict[str, Any]]]":
+        """A new session, and somebody who has got an answer and stays; answers what they were told, once it ends."""
+        self.session(name)
+        await asyncio.to_thread(self.until_phase, name, "Running")
+        talking = asyncio.Event()
+
+        async def call() -> list[dict[str, Any]]:
+            events = []
+            try:
+                async for event in self.call(name, "--questions", "1", "--stay", "200"):
+                    events.append(event)
+                    if event["event"] == "turn":
+                        talking.set()
+            finally:
+                talking.set()
+            return events
+
+        calling = asyncio.create_task(call())
+        await talking.wait()
+        return calling
+
     def _has_begun(self, pod: str) -> bool:
         """Only then it has a log."""
         containers = self.get("pod", pod).get("status", {}).get("containerStatuses", ())
@@ -262,6 +284,11 @@ class Installed:
         """Of a session."""
         data = self.get("secret", self.status(name)["credentialsSecretName"])["data"]
         return base64.b64decode(data[names.SECRET_USER_TOKEN]).decode()
+
+
+def heard_last(events: list[dict[str, Any]]) -> str | None:
+    """The bot's last words to somebody who stayed until it ended."""
+    return next(event["heard"] for event in events if event["event"] == "ended")
 
 
 def _caller(name: str, status: dict[str, Any], options: tuple[str, ...]) -> dict[str, Any]:

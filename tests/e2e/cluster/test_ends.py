@@ -2,40 +2,12 @@
 
 import asyncio
 import json
-from typing import Any
 
 import pytest
 
-from support.installed import CALLS, Installed
+from support.installed import CALLS, GOODBYE, Installed, heard_last
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-GOODBYE = "Our time is up. Have a nice day."
-
-
-async def in_a_call(installed: Installed, name: str) -> "asyncio.Task[list[dict[str, Any]]]":
-    """Somebody calls the session, and stays until it ends; answers what they were told, once it has."""
-    installed.session(name)
-    installed.until_phase(name, "Running")
-    talking = asyncio.Event()
-
-    async def call() -> list[dict[str, Any]]:
-        events = []
-        async for event in installed.call(name, "--questions", "1", "--stay", "120"):
-            events.append(event)
-            if event["event"] == "turn":
-                talking.set()
-        talking.set()
-        return events
-
-    calling = asyncio.create_task(call())
-    await talking.wait()
-    return calling
-
-
-def heard_last(events: list[dict[str, Any]]) -> str | None:
-    """The bot's last words."""
-    return next(event["heard"] for event in events if event["event"] == "ended")
 
 
 async def test_an_image_that_is_not_there(installed: Installed):
@@ -49,7 +21,7 @@ async def test_an_image_that_is_not_there(installed: Installed):
 
 async def test_a_pod_is_deleted_in_a_call(installed: Installed):
     """Its grace is used: the caller is told."""
-    calling = await in_a_call(installed, "deleted")
+    calling = await installed.in_a_call("deleted")
     await asyncio.to_thread(installed.kubectl, "delete", installed.pod("deleted"), "--wait=false")
     assert heard_last(await calling) == GOODBYE
     status = installed.until_ended("deleted")
@@ -58,7 +30,7 @@ async def test_a_pod_is_deleted_in_a_call(installed: Installed):
 
 
 async def test_a_pod_is_evicted_in_a_call(installed: Installed):
-    calling = await in_a_call(installed, "evicted")
+    calling = await installed.in_a_call("evicted")
     pod = installed.pod("evicted").removeprefix("pod/")
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": CALLS}}
     path = f"/api/v1/namespaces/{CALLS}/pods/{pod}/eviction"
@@ -71,7 +43,7 @@ async def test_a_pod_is_evicted_in_a_call(installed: Installed):
 
 async def test_the_node_is_drained_in_a_call(installed: Installed):
     """The grace is used, the goodbye is heard; and the node serves again once it may."""
-    calling = await in_a_call(installed, "drained")
+    calling = await installed.in_a_call("drained")
     node = installed.get("pod", installed.pod("drained").removeprefix("pod/"))["spec"]["nodeName"]
     uid = installed.get("botsession", "drained")["metadata"]["uid"]
     only = f"--pod-selector=pipecat.dev/session={uid}"
@@ -86,7 +58,7 @@ async def test_the_node_is_drained_in_a_call(installed: Installed):
 
 
 async def test_a_call_is_stopped(installed: Installed):
-    calling = await in_a_call(installed, "stopped")
+    calling = await installed.in_a_call("stopped")
     installed.stop("stopped")
     assert heard_last(await calling) == GOODBYE
     status = installed.until_ended("stopped")
