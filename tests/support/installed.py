@@ -29,6 +29,7 @@ RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 """Every pod of ours must be one that the strictest standard allows."""
 START_S: Final = 120
 GONE_S: Final = 60
+CALL_S: Final = 240
 HELM_S: Final = 240
 
 
@@ -225,27 +226,38 @@ class Installed:
         status = await asyncio.to_thread(self.status, name)
         caller = f"caller-{secrets.token_hex(4)}"
         await asyncio.to_thread(self.apply, _caller(caller, status, options))
-        await asyncio.to_thread(wait_until, "the caller", lambda: self._has_begun(caller), START_S, 0.2)
+        seen, last = 0, {}
+        try:
+            async with asyncio.timeout(CALL_S):
+                # A log ends with its caller, and with the kubelet that serves it.
+                while last.get("event") != "result":
+                    await asyncio.to_thread(wait_until, "the caller", lambda: self._has_begun(caller), START_S, 0.2)
+                    async for line in self._log(caller, seen):
+                        seen += 1
+                        last = json.loads(line)
+                        yield last
+        finally:
+            await asyncio.to_thread(self.kubectl, "delete", "pod", caller, "--wait=false", "--grace-period=1")
+
+    async def _log(self, pod: str, skipped: int) -> AsyncIterator[bytes]:
+        """Lines, as they come, but for the first ones."""
         logs = await asyncio.create_subprocess_exec(
             *(self.cluster.kubectl_binary, "--kubeconfig", self.cluster.kubeconfig, "--namespace", CALLS),
-            *("logs", "--follow", caller),
+            *("logs", "--follow", pod),
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=asyncio.subprocess.DEVNULL,
         )
         assert logs.stdout
-        other = b""
         try:
             async for line in logs.stdout:
-                if line.startswith(b"{"):
-                    yield json.loads(line)
+                if skipped:
+                    skipped -= 1
                 else:
-                    other += line
-            assert not other, other.decode()
+                    yield line
         finally:
             if logs.returncode is None:
                 logs.kill()
             await logs.wait()
-            await asyncio.to_thread(self.kubectl, "delete", "pod", caller, "--wait=false", "--grace-period=1")
 
     async def in_a_call(self, name: str) -> "asyncio.Task[list[dict[str, Any]]]":
         """A new session, and somebody who has got an answer and stays; answers what they were told, once it ends."""
@@ -266,11 +278,12 @@ class Installed:
 
         calling = asyncio.create_task(call())
         await talking.wait()
+        assert not calling.done(), calling.result()
         return calling
 
     def _has_begun(self, pod: str) -> bool:
         """Only then it has a log."""
-        containers = self.get("pod", pod).get("status", {}).get("containerStatuses", ())
+        containers = self.get("pod", pod)["status"].get("containerStatuses", ())
         return any("waiting" not in container["state"] for container in containers)
 
     async def result_of(self, name: str, *options: str) -> dict[str, Any]:
