@@ -45,10 +45,12 @@ kind: setup
 	@$(BIN)/python -m pipecat_local.kind
 
 # All tests, on real control planes; conversations are held in real time, so they have the machine to themselves.
+# Those of the real node share one.
 test: check setup
 	@$(BIN)/python -m pipecat_local.assets
 	@$(BIN)/python -m pipecat_local.images --for-tests
-	$(BIN)/pytest -n auto --ignore tests/e2e
+	$(BIN)/pytest -n auto --ignore tests/e2e --ignore tests/integration/realnode
+	$(BIN)/pytest tests/integration/realnode
 	$(BIN)/pytest tests/e2e
 
 # A steady stream of sessions under seeded faults, for so many minutes; SEED for other faults.

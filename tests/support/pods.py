@@ -57,6 +57,10 @@ class Pods:
         """Until it has come to that phase."""
         return self.wait(name, f"jsonpath={{.status.phase}}={phase}")
 
+    def wait_end(self, name: str) -> dict[str, Any]:
+        """Until its container has ended, however."""
+        return self.wait(name, "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}")
+
     def logs(self, name: str) -> str:
         """What it printed."""
         return self.kubectl("logs", name)

@@ -177,6 +177,9 @@ def _given(binary: Binary, say: Say) -> Path | None:
 
 def _cached(binary: Binary, say: Say) -> Path:
     path = cache_folder() / binary.name
+    if has_version(path, binary, lambda _: None):
+        # Not for this one to wait until another has been built.
+        return path
     with _lock(say):
         if not has_version(path, binary, say):
             _provide(binary, path, say)

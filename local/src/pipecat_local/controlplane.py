@@ -208,9 +208,9 @@ class ControlPlane(Cluster):
             else:
                 return
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float = STOP_S) -> None:
         """All at once, and soon: nothing of it is kept."""
-        await asyncio.gather(*(component.stop(grace_s=STOP_S) for component in self._components.values()))
+        await asyncio.gather(*(component.stop(grace_s=grace_s) for component in self._components.values()))
         self._components.clear()
 
     def check(self) -> None:

@@ -1,9 +1,8 @@
-"""One real node for all tests of this folder, and an image that is nothing but a busybox."""
+"""One real node for all tests of this folder, and an image that is a busybox and a program that fetches."""
 
 import asyncio
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,19 +11,18 @@ import pytest
 
 from pipecat_local.realnode.cluster import RealNode, real_node
 from pipecat_local.realnode.images import write_archive
+from pipecat_local.realnode.packages import NotHere, require_root
 from support.pods import IMAGE, Pods
 
-APPLETS = ("cat", "grep", "httpd", "id", "ls", "nslookup", "sh", "sleep", "touch", "wget", "yes")
+APPLETS = ("cat", "grep", "httpd", "id", "ls", "mkdir", "nslookup", "sh", "sleep", "touch")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They share a node, so they run in one worker; and only where there can be one."""
-    here = Path(__file__).parent
-    ours = [item for item in items if item.path.is_relative_to(here)]
-    for item in ours:
-        item.add_marker(pytest.mark.xdist_group("realnode"))
-        if sys.platform != "linux" or os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip("a real node needs root on Linux"))
+@pytest.fixture(scope="session", autouse=True)
+def _possible() -> None:
+    try:
+        require_root()
+    except NotHere as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +35,15 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive of it. Nothing is installed for it."""
-    folder = tmp_path_factory.mktemp("busybox")
+    folder = tmp_path_factory.mktemp("image")
+    fetch = folder / "fetch"
+    subprocess.run(
+        ["go", "build", "-o", fetch, "."],
+        cwd=Path(__file__).with_name("fetch"),
+        env=os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off"},
+        check=True,
+        capture_output=True,
+    )
     for command in (
         ["apt-get", "--quiet", "download", "-o", "APT::Sandbox::User=root", "busybox-static"],
         ["sh", "-c", "dpkg-deb --extract busybox-static_*.deb ."],
@@ -46,7 +52,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_archive(
         folder / "image.tar",
         IMAGE,
-        {"bin/busybox": folder / "bin" / "busybox"},
+        {"bin/busybox": folder / "bin" / "busybox", "bin/fetch": fetch},
         ["/bin/sh"],
         {f"bin/{applet}": "busybox" for applet in APPLETS},
     )

@@ -47,7 +47,7 @@ def test_a_deleted_pod_is_asked_to_end_and_then_killed(pods: Pods, on_sigterm: s
     )
     pods.wait("asked", "condition=Ready")
     pods.kubectl("delete", "pod", "asked", "--wait=false")
-    pod = pods.wait("asked", "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}")
+    pod = pods.wait_end("asked")
     pods.kubectl("patch", "pod", "asked", "--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
     assert terminated(pod)["exitCode"] == code
     pods.kubectl("wait", "pod/asked", "--for=delete", "--timeout=30s")
@@ -96,7 +96,7 @@ def test_a_restricted_pod_can_do_no_more_than_it_should(pods: Pods) -> None:
         },
         automountServiceAccountToken=False,
     )
-    pods.wait("restricted", "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}")
+    pods.wait_end("restricted")
     assert [line.split() for line in pods.logs("restricted").splitlines()] == [
         ["10001"],
         ["touch:", "/new:", "Read-only", "file", "system"],
@@ -135,15 +135,17 @@ def test_pods_run_on_while_the_kubelet_starts_again(pods: Pods, node: RealNode, 
     assert (after["containerID"], after["restartCount"]) == (before["containerID"], 0)
 
 
-def test_without_its_kubelet_the_node_is_lost(pods: Pods, node: RealNode, runner: asyncio.Runner) -> None:
-    tolerations = [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 1}]
-    pods.run("alone", "sleep 600", terminationGracePeriodSeconds=0, tolerations=tolerations)
-    pods.wait("alone", "condition=Ready")
+def test_without_its_kubelet_the_node_is_lost_and_its_pods_run_on(
+    pods: Pods, node: RealNode, runner: asyncio.Runner
+) -> None:
+    pods.run("alone", "sleep 600", terminationGracePeriodSeconds=0)
+    before = pods.wait("alone", "condition=Ready")["status"]["containerStatuses"][0]
     runner.run(node.stop_kubelet())
-    pods.wait("alone", "condition=DisruptionTarget")
+    node.kubectl("wait", "node", node.name, "--for=condition=Ready=Unknown", "--timeout=55s")
     node.check()
+    assert _condition(pods.wait("alone", "condition=Ready=False"), "PodScheduled") == "True"
     runner.run(node.start_kubelet())
-    pods.kubectl("wait", "pod/alone", "--for=delete", "--timeout=30s")
+    assert pods.wait("alone", "condition=Ready")["status"]["containerStatuses"][0] == before
 
 
 def _condition(pod: dict[str, Any], name: str) -> str:

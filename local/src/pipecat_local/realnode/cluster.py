@@ -16,7 +16,7 @@ from pipecat_local.processes import ComponentFailed, until
 from pipecat_local.realnode import cgroups, kubelet, network, packages
 from pipecat_local.realnode.containerd import Containerd
 from pipecat_local.realnode.namespaces import Inside, Namespaces
-from pipecat_local.realnode.slots import Slot, claimed
+from pipecat_local.realnode.slots import Slot, claimed, clear
 
 MANIFESTS: Final = MODULES / "realnode" / "manifests"
 READY_S: Final = 60.0
@@ -72,9 +72,8 @@ class RealNode(Cluster):
         inside = (self._containerd.component, self._kubelet, self._proxy, self._dns)
         await asyncio.gather(*(component.stop() for component in inside))
         if self._plane:
-            await self._plane.stop()
-        await asyncio.to_thread(network.disconnect, self._slot)
-        await asyncio.to_thread(cgroups.remove, self._slot.name)
+            await self._plane.stop(grace_s=0)
+        await asyncio.to_thread(clear, self._slot)
 
     def check(self) -> None:
         """Raises ComponentFailed when a process has ended that was not stopped."""

@@ -80,15 +80,13 @@ class Containerd:
             ComponentFailed: with what ctr said.
         """
         await self._ctr("import", archive)
-        wanted = [tag if "/" in tag else f"docker.io/library/{tag}" for tag in images.tags(archive)]
 
         async def managed() -> bool:
             """The part of containerd that kubelets talk to hears of an image later, and marks it."""
-            lines = (await self._ctr("list")).splitlines()
-            known = {line.split()[0] for line in lines if "io.cri-containerd.image=managed" in line}
-            return known.issuperset(wanted)
+            _, *listed = (await self._ctr("list")).splitlines()
+            return all("io.cri-containerd.image=managed" in line for line in listed)
 
-        await until(f"containerd to know {wanted}", managed, LOAD_S)
+        await until(f"containerd to have taken in {archive}", managed, LOAD_S)
 
     async def _ctr(self, *arguments: str | Path) -> str:
         return await self._namespaces.run("ctr", "--namespace", "k8s.io", "images", *arguments)

@@ -6,7 +6,6 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipecat_local.assets import machine
 
@@ -33,14 +32,6 @@ def write_archive(
         _tar({"layer.tar": layer, config_name: config, "manifest.json": json.dumps(manifest).encode()}, {})
     )
     return archive
-
-
-def tags(archive: Path) -> list[str]:
-    """The names of the images in it."""
-    with tarfile.open(archive) as tar:
-        member = tar.extractfile("manifest.json")
-        manifest: list[dict[str, Any]] = json.load(member) if member else []
-    return [tag for image in manifest for tag in image["RepoTags"] or []]
 
 
 def _tar(files: Mapping[str, bytes], links: Mapping[str, str]) -> bytes:

@@ -64,13 +64,13 @@ class Namespaces:
         """Put before a command: runs it in the network namespace only, so that no process stands between."""
         return ("nsenter", f"--net=/proc/{self.pid}/ns/net", "--")
 
-    async def run(self, *command: str | Path, stdin: str = "") -> str:
+    async def run(self, *command: str | Path) -> str:
         """Run a command in them; answers what it printed.
 
         Raises:
             ComponentFailed: with what it said.
         """
-        return await run([*self.enter, *command], stdin)
+        return await run([*self.enter, *command])
 
 
 async def run(command: Sequence[str | Path], stdin: str = "") -> str:

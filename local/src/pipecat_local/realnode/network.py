@@ -1,7 +1,6 @@
 """The link to this machine, the pods' network, Services and names. None of it reaches anything else."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,11 +37,6 @@ async def connect(slot: Slot, namespaces: Namespaces) -> None:
     await run(["ip", "-batch", "-"], "\n".join(outside[:3]))
     await run([*namespaces.enter_network, "ip", "-batch", "-"], "\n".join(inside))
     await run(["ip", "-batch", "-"], "\n".join(outside[3:]))
-
-
-def disconnect(slot: Slot) -> None:
-    """Remove the link, if there still is one, and so the routes: the kernel does it too, but later."""
-    subprocess.run(["ip", "link", "delete", slot.link], capture_output=True, check=False)
 
 
 def write_cni(slot: Slot, folder: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pipecat_local.realnode.cluster import RealNode, real_node
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 CHECK_S: Final = 1.0
 
 USE: Final = """
@@ -29,7 +29,7 @@ Nodes, pods and Services can be reached from here at their addresses; pods reach
 
 
 async def serve(folder: Path, images: Sequence[Path]) -> None:
-    """Run a node and say how to use it, until SIGINT or SIGTERM, or until a process of it ends.
+    """Run a node and say how to use it, until one of SIGNALS, or until a process of it ends.
 
     Raises:
         ComponentFailed: that one; and what real_node raises.

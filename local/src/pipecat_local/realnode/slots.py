@@ -75,18 +75,23 @@ def claimed() -> Iterator[Slot]:
     Raises:
         NotHere: all are taken.
     """
-    used = _routed()
     for number in range(len(_EACH)):
         slot = Slot(number)
         with _lock(slot) as free:
             if not free:
                 continue
-            cgroups.remove(slot.name)
-            if not any(network.subnet_of(slot.network) for network in used):
+            clear(slot)
+            if not any(network.subnet_of(slot.network) for network in _routed()):
                 _sweep(slot)
                 yield slot
                 return
     raise NotHere(f"No addresses are left in {RANGE} for one more node.")
+
+
+def clear(slot: Slot) -> None:
+    """Remove what outlives a node's namespaces: the link, if the kernel has not done it yet, and the cgroup folders."""
+    subprocess.run(["ip", "link", "delete", slot.link], capture_output=True, check=False)
+    cgroups.remove(slot.name)
 
 
 def _sweep(own: Slot) -> None:
@@ -95,7 +100,7 @@ def _sweep(own: Slot) -> None:
         if slot != own:
             with _lock(slot) as free:
                 if free:
-                    cgroups.remove(name)
+                    clear(slot)
 
 
 @contextmanager
