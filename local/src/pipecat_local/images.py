@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from pipecat_local.assets import MissingBinary, Say, say_to_stderr
+from pipecat_local.realnode import packages
+from pipecat_local.realnode.packages import NotHere
 from pipecat_local.stack import ROOT
 
 BASE: Final = "docker.io/library/python:3.12-slim-bookworm"
@@ -100,26 +102,34 @@ BUILDERS: Final = (
 )
 
 
-def builder() -> Builder:
-    """The first that works.
+def builder(say: Say) -> Builder:
+    """The first that works; root on Debian gets one.
 
     Raises:
         MissingBinary: none does.
+        NotHere: none could be installed.
     """
-    for candidate in BUILDERS:
-        if shutil.which(candidate.name) and _works(candidate.probe, PROBE_S):
-            return candidate
+    if found := _working():
+        return found
+    if os.geteuid() == 0:
+        packages.install(packages.IMAGES, say)
+        if found := _working():
+            return found
     raise MissingBinary("Neither docker, podman nor buildah works here: install one (Debian: apt-get install buildah).")
+
+
+def _working() -> Builder | None:
+    return next((each for each in BUILDERS if shutil.which(each.name) and _works(each.probe, PROBE_S)), None)
 
 
 def build(images: Sequence[Image] = IMAGES, say: Say = say_to_stderr) -> list[Path]:
     """The archives of these images, made now, in that order.
 
     Raises:
-        MissingBinary: what to install.
+        MissingBinary, NotHere: what to install.
         subprocess.CalledProcessError: a step failed; it has said why.
     """
-    by = builder()
+    by = builder(say)
     say(f"Building with {by.name}")
     base = _base(by, say)
     ARCHIVES.mkdir(parents=True, exist_ok=True)
@@ -148,7 +158,9 @@ def _base(by: Builder, say: Say) -> str:
     if _works([by.name, "pull", BASE], PULL_S):
         return BASE
     say(f"  {BASE} can't be pulled: making a base from Debian's packages")
-    if shutil.which("mmdebstrap") is None:
+    if os.geteuid() == 0:
+        packages.install(packages.IMAGES, say)
+    elif shutil.which("mmdebstrap") is None:
         raise MissingBinary("mmdebstrap is missing: it makes the images' base (apt-get install mmdebstrap).")
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
@@ -228,7 +240,7 @@ class Content:
 def content(archive: Path) -> Content:
     """Of an image saved as docker does."""
     layers: list[int] = []
-    packages: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     with tarfile.open(archive) as whole:
         manifest = whole.extractfile("manifest.json")
         if manifest is None:
@@ -239,9 +251,9 @@ def content(archive: Path) -> Content:
                 size += member
                 within = path.partition("site-packages/")[2]
                 if within and path.startswith("opt/venv/"):
-                    packages[within.partition("/")[0]] += member
+                    found[within.partition("/")[0]] += member
             layers.append(size)
-    return Content(layers, packages)
+    return Content(layers, found)
 
 
 def _files(whole: tarfile.TarFile, layer: str) -> Iterator[tuple[str, int]]:
@@ -254,15 +266,11 @@ def _files(whole: tarfile.TarFile, layer: str) -> Iterator[tuple[str, int]]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m pipecat_local.images", description=__doc__)
-    parser.add_argument("--for-tests", action="store_true", help="the stand-ins' too; as root, or none")
-    for_tests = parser.parse_args().for_tests
-    if for_tests and os.geteuid() != 0:
-        sys.stdout.write("No images: what they are for, a real node, needs root.\n")
-        return
-    wanted = (*IMAGES, *TEST_IMAGES) if for_tests else IMAGES
+    parser.add_argument("--for-tests", action="store_true", help="those of the stand-ins too")
+    wanted = (*IMAGES, *TEST_IMAGES) if parser.parse_args().for_tests else IMAGES
     try:
         archives = build(wanted)
-    except MissingBinary as missing:
+    except (MissingBinary, NotHere) as missing:
         sys.exit(str(missing))
     except subprocess.CalledProcessError as failed:
         sys.exit(f"{failed.cmd[0]} failed, see above.")

@@ -191,7 +191,7 @@ async def real_node(folder: Path, images: Sequence[Path] = (), say: Say = say_to
         ComponentFailed: with the failing component's last log lines.
     """
     packages.require_root()
-    await asyncio.to_thread(packages.install, say)
+    await asyncio.to_thread(packages.install, packages.NODE, say)
     with claimed() as slot:
         node = RealNode(folder / slot.name, slot, say)
         await node.start(images)

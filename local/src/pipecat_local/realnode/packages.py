@@ -4,12 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from pipecat_local.assets import Say
 
-PROGRAMS: Final = {
+PLUGINS: Final = ("ptp", "host-local", "loopback")
+PLUGINS_PACKAGE: Final = "containernetworking-plugins"
+PLUGIN_FOLDERS: Final = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
+Programs = Mapping[str, str]
+"""The Debian package of each."""
+NODE: Final[Programs] = {
     "containerd": "containerd",
     "ctr": "containerd",
     "runc": "runc",
@@ -17,11 +23,10 @@ PROGRAMS: Final = {
     "ip": "iproute2",
     "unshare": "util-linux",
     "nsenter": "util-linux",
+    **dict.fromkeys(PLUGINS, PLUGINS_PACKAGE),
 }
-"""The Debian package of each."""
-PLUGINS: Final = ("ptp", "host-local", "loopback")
-PLUGINS_PACKAGE: Final = "containernetworking-plugins"
-PLUGIN_FOLDERS: Final = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
+IMAGES: Final[Programs] = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
+"""What builds images where neither docker nor podman does."""
 
 
 class NotHere(Exception):
@@ -34,23 +39,23 @@ def require_root() -> None:
         raise NotHere("A real node needs root on Linux: elsewhere use kind, https://kind.sigs.k8s.io.")
 
 
-def install(say: Say) -> None:
-    """Whatever is missing, from Debian or a descendant of it.
+def install(programs: Programs, say: Say) -> None:
+    """Whatever of them is missing, from Debian or a descendant of it.
 
     Raises:
         NotHere: it can't be installed.
     """
-    if not (packages := _missing()):
+    if not (packages := _missing(programs)):
         return
     names = " ".join(packages)
     if shutil.which("apt-get") is None:
-        raise NotHere(f"A real node needs these packages, and there is no apt-get to install them with: {names}.")
+        raise NotHere(f"These packages are needed, and there is no apt-get to install them with: {names}.")
     say(f"  installing packages: {names}")
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         ran = _apt_get(*command)
         if ran.returncode:
             raise NotHere(f"These packages could not be installed: {names}.\n{(ran.stdout + ran.stderr)[-2000:]}")
-    if missing := _missing():
+    if missing := _missing(programs):
         raise NotHere(f"These packages were installed just now, and still something of them is missing: {missing}.")
 
 
@@ -66,12 +71,10 @@ def plugin_folder() -> Path:
     raise NotHere(f"The CNI plugins are not installed: {PLUGINS_PACKAGE}.")
 
 
-def _missing() -> list[str]:
+def _missing(programs: Programs) -> list[str]:
     """The packages of it."""
-    packages = {package for program, package in PROGRAMS.items() if shutil.which(program) is None}
-    if not any((folder / PLUGINS[0]).exists() for folder in PLUGIN_FOLDERS):
-        packages.add(PLUGINS_PACKAGE)
-    return sorted(packages)
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, PLUGIN_FOLDERS)])
+    return sorted({package for program, package in programs.items() if shutil.which(program, path=path) is None})
 
 
 def _apt_get(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -19,17 +19,16 @@ def test_only_for_root_on_linux(monkeypatch: pytest.MonkeyPatch, platform: str, 
 def test_without_apt_get_it_names_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotHere, match=r"there is no apt-get .*: .*containerd .*runc"):
-        packages.install(lambda _: None)
+        packages.install(packages.NODE, lambda _: None)
 
 
 def test_with_all_of_them_here_nothing_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for program in packages.PROGRAMS:
+    for program in packages.NODE:
         (tmp_path / program).touch(mode=0o755)
-    (tmp_path / packages.PLUGINS[0]).touch()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(packages, "PLUGIN_FOLDERS", (tmp_path,))
     said: list[str] = []
-    packages.install(said.append)
+    packages.install(packages.NODE, said.append)
     assert said == []
 
 
@@ -40,4 +39,4 @@ def test_an_apt_get_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     (tmp_path / "apt-get").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotHere, match=r"could not be installed: .*containerd.*\n.*no such network"):
-        packages.install(lambda _: None)
+        packages.install(packages.NODE, lambda _: None)
