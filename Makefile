@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup lock lint demo up call down images test soak bench check
+.PHONY: setup lock lint demo up call down images node kind test soak bench check
 
 # The virtual environment: pinned by hash, then our own three distributions on top of it.
 setup: $(VENV)/.ready
@@ -36,10 +36,21 @@ up call down: check setup
 images: setup
 	@$(BIN)/python -m pipecat_local.images
 
+# A Kubernetes node with real containers, until Ctrl-C: as root. IMAGES="bot.tar operator.tar" are loaded into it.
+node: check setup
+	@$(BIN)/python -m pipecat_local node $(addprefix --image ,$(IMAGES))
+
+# For those with Docker: a cluster of kind's with the chart and both images in it; bots talk to the real services.
+kind: setup
+	@$(BIN)/python -m pipecat_local.kind
+
 # All tests, on real control planes; conversations are held in real time, so they have the machine to themselves.
+# Those of the real node share one.
 test: check setup
 	@$(BIN)/python -m pipecat_local.assets
-	$(BIN)/pytest -n auto --ignore tests/e2e
+	@[ "$$(id -u)" != 0 ] || [ -n "$$PIPECAT_E2E_KUBECONFIG" ] || $(BIN)/python -m pipecat_local.images --for-tests
+	$(BIN)/pytest -n auto --ignore tests/e2e --ignore tests/integration/realnode
+	$(BIN)/pytest tests/integration/realnode
 	$(BIN)/pytest tests/e2e
 
 # A steady stream of sessions under seeded faults, for so many minutes; SEED for other faults.
@@ -60,8 +71,10 @@ lock: $(VENV)/.ready
 	for f in bootstrap dev; do \
 	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate requirements/$$f.in -o requirements/$$f.txt; \
 	done
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
-	  requirements/operator.in -o requirements/operator.txt
+	for f in operator standins; do \
+	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
+	    requirements/$$f.in -o requirements/$$f.txt; \
+	done
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements/dev.txt \
 	  --no-emit-package numba --no-emit-package llvmlite --no-emit-package resampy requirements/bot.in -o requirements/bot.txt
 

@@ -87,8 +87,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _wanted(config: pytest.Config) -> bool:
-    """Unit tests don't need it, end-to-end tests have one of their own."""
-    without = (ROOT / "tests" / "unit", ROOT / "tests" / "e2e")
+    """Unit tests don't need it, end-to-end tests and the real node have one of their own."""
+    without = (ROOT / "tests" / "unit", ROOT / "tests" / "e2e", ROOT / "tests" / "integration" / "realnode")
     paths = [Path(arg.split("::")[0]).resolve() for arg in config.args]
     return not all(any(path.is_relative_to(folder) for folder in without) for path in paths)
 

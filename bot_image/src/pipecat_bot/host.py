@@ -29,6 +29,7 @@ from pipecat_bot.lifecycle import (
     after,
     due,
     last_moment,
+    says_goodbye,
     wake_at,
 )
 from pipecat_bot.loader import Bot
@@ -113,15 +114,15 @@ class Host:
         if moment:
             self._watchdog.no_later_than(*moment)
         if state.step is not before.step:
-            self._take(state.step, state.ending)
+            self._take(state)
         self._changed.set()
 
-    def _take(self, step: Step, ending: Ending | None) -> None:
-        if step is Step.FINISH:
-            self._do(self._attachment.finish(ending is not None and ending.reason is EndReason.MAX_DURATION))
-        elif step is Step.CANCEL and not self._attachment.empty:
+    def _take(self, state: State) -> None:
+        if state.step is Step.FINISH:
+            self._do(self._attachment.finish(says_goodbye(state)))
+        elif state.step is Step.CANCEL and not self._attachment.empty:
             self._do(self._attachment.cancel())
-        elif step in (Step.CANCEL, Step.ABANDON) and self._bot:
+        elif state.step in (Step.CANCEL, Step.ABANDON) and self._bot:
             self._bot.cancel()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:

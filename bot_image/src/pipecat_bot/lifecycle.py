@@ -45,7 +45,11 @@ UNJOINED_S: Final = 5.0
 """The most of the grace that goes to a bot that never was in the room: it has nobody to say goodbye to."""
 
 _POLITE: Final = {EndReason.MAX_DURATION, EndReason.STOPPED, EndReason.IDLE}
-"""Ends with somebody left to listen."""
+"""Ends that leave the pipeline time to say what it is saying."""
+
+
+_CUT_SHORT: Final = {EndReason.MAX_DURATION, EndReason.STOPPED}
+"""Ends that whoever listens may not expect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +236,11 @@ def _ended(state: State, ending: Ending, now: float) -> State:
     patient = ending.reason is EndReason.BOT_FINISHED or (ending.reason in _POLITE and state.in_room)
     step = Step.FINISH if patient else Step.CANCEL
     return replace(state, ending=ending, ending_since=now, step=step)
+
+
+def says_goodbye(state: State) -> bool:
+    """Whether somebody is there to be told that the call ends."""
+    return state.ending is not None and state.ending.reason in _CUT_SHORT and bool(state.users)
 
 
 def due(state: State, limits: Limits, now: float) -> State:

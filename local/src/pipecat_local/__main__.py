@@ -1,4 +1,4 @@
-"""``python -m pipecat_local demo|up|down``: the whole of it on this machine."""
+"""``python -m pipecat_local demo|up|down|node``: the whole of it on this machine."""
 
 import argparse
 import asyncio
@@ -14,6 +14,8 @@ from pipecat_local.assets import MissingBinary
 from pipecat_local.callers import user_token
 from pipecat_local.demo import DemoFailed, demo
 from pipecat_local.processes import ComponentFailed, wait_until
+from pipecat_local.realnode.packages import NotHere
+from pipecat_local.realnode.serve import serve
 from pipecat_local.stack import ROOT, environment, running_in
 
 STATE = ROOT / ".local"
@@ -118,13 +120,18 @@ def main() -> None:
     commands.add_parser("up", help="start everything and leave it running")
     commands.add_parser("call", help="talk to the bot of the session `demo` of what up started")
     commands.add_parser("down", help="end what up started")
+    node = commands.add_parser("node", help="a real node: root on Linux")
+    node.add_argument("--directory", type=Path, default=STATE / "node", help="for its logs and kubeconfig")
+    node.add_argument("--image", type=Path, action="append", default=[], help="an archive, as docker save writes it")
     given = parser.parse_args()
     try:
         if given.command == "demo":
             asyncio.run(demo(STATE / "demo", given.real, given.seed))
+        elif given.command == "node":
+            asyncio.run(serve(given.directory.absolute(), [image.absolute() for image in given.image]))
         else:
             {"up": up, "call": call, "down": down}[given.command]()
-    except (ComponentFailed, DemoFailed, MissingBinary, TimeoutError) as error:
+    except (ComponentFailed, DemoFailed, MissingBinary, NotHere, TimeoutError) as error:
         sys.exit(f"\nFailed. {error}")
     except KeyboardInterrupt:
         sys.exit("\nInterrupted; all of it has ended.")

@@ -1,7 +1,7 @@
 """The Kubernetes binaries: each from the first source that has it in the right version.
 
 KUBEBUILDER_ASSETS, the cache, the official release (checked against its published checksum), else built once
-from ``local/controlplane`` with the Go on PATH. ``python -m pipecat_local.assets`` gets all of them.
+from the Go modules in ``local/`` with the Go on PATH. ``python -m pipecat_local.assets`` gets all that tests need.
 """
 
 import fcntl
@@ -28,9 +28,11 @@ from urllib.parse import urlsplit
 KUBERNETES: Final = "1.37.2"
 ETCD: Final = "3.7.0"
 KWOK: Final = "0.8.0"
+COREDNS: Final = "1.15.0"
+HELM: Final = "4.3.1"
 
 MODULES: Final = Path(__file__).parents[2]
-"""``local/``: holds the Go modules controlplane and kwok."""
+"""``local/``: holds the Go modules."""
 
 CONNECT_TIMEOUT_S: Final = 4.0
 DOWNLOAD_TIMEOUT_S: Final = 60.0
@@ -110,6 +112,33 @@ CONTROL_PLANE: Final = (
 KWOK_BINARY: Final = Binary(
     "kwok", KWOK, "kwok", "sigs.k8s.io/kwok/cmd/kwok", f"-X sigs.k8s.io/kwok/pkg/consts.Version=v{KWOK}"
 )
+_COREDNS_RELEASE: Final = (
+    f"https://github.com/coredns/coredns/releases/download/v{COREDNS}/coredns_{COREDNS}_linux_{{machine}}.tgz"
+)
+NODE: Final = (
+    _kubernetes("kubelet"),
+    _kubernetes("kube-proxy"),
+    Binary(
+        "coredns",
+        COREDNS,
+        "realnode/coredns",
+        ".",
+        version_args=("-version",),
+        release=Release(_COREDNS_RELEASE, f"{_COREDNS_RELEASE}.sha256", "coredns"),
+    ),
+    Binary("pause", "1.0.0", "realnode/pause", "."),
+)
+"""What a real node runs, besides what a distribution's packages hold."""
+_HELM_RELEASE: Final = f"https://get.helm.sh/helm-v{HELM}-linux-{{machine}}.tar.gz"
+HELM_BINARY: Final = Binary(
+    "helm",
+    HELM,
+    "helm",
+    "helm.sh/helm/v4/cmd/helm",
+    f"-X helm.sh/helm/v4/internal/version.version=v{HELM}",
+    ("version",),
+    Release(_HELM_RELEASE, f"{_HELM_RELEASE}.sha256sum", "linux-{machine}/helm"),
+)
 
 Say = Callable[[str], None]
 
@@ -121,7 +150,7 @@ def say_to_stderr(line: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Where binaries are kept, one folder for each set of versions."""
+    """Where binaries are kept, one folder for each control plane; each binary's version is checked besides."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "pipecat-operator" / f"kubernetes-{KUBERNETES}-etcd-{ETCD}-kwok-{KWOK}"
 
@@ -148,6 +177,9 @@ def _given(binary: Binary, say: Say) -> Path | None:
 
 def _cached(binary: Binary, say: Say) -> Path:
     path = cache_folder() / binary.name
+    if has_version(path, binary, lambda _: None):
+        # Not for this one to wait until another has been built.
+        return path
     with _lock(say):
         if not has_version(path, binary, say):
             _provide(binary, path, say)
@@ -328,9 +360,10 @@ def _lock(say: Say) -> Iterator[None]:
 
 
 def main() -> None:
-    """Get all of them, and say where they are."""
+    """Get all that tests need here, and say where they are: only root can have a real node."""
+    real_node = (*NODE, HELM_BINARY) if os.geteuid() == 0 else ()
     try:
-        found = find((*CONTROL_PLANE, KWOK_BINARY))
+        found = find((*CONTROL_PLANE, KWOK_BINARY, *real_node))
     except MissingBinary as missing:
         sys.exit(str(missing))
     for name, path in found.items():

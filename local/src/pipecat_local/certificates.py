@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,19 +53,30 @@ def authority() -> Authority:
     return Authority(key, certificate)
 
 
-def server(of: Authority, folder: Path, name: str) -> tuple[Path, Path]:
-    """Certificate and key files of a server on loopback."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def server(of: Authority, folder: Path, name: str, addresses: Sequence[str] = ()) -> tuple[Path, Path]:
+    """Certificate and key files of a server on loopback, and on ``addresses``."""
     names: list[x509.GeneralName] = [
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        *(x509.IPAddress(ipaddress.ip_address(address)) for address in dict.fromkeys(("127.0.0.1", *addresses))),
         *(x509.DNSName(host) for host in ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")),
     ]
+    return _issue(of, folder, name, x509.SubjectAlternativeName(names), ExtendedKeyUsageOID.SERVER_AUTH)
+
+
+def client(of: Authority, folder: Path, name: str) -> tuple[Path, Path]:
+    """Certificate and key files of a client called ``name``."""
+    return _issue(of, folder, name, x509.SubjectAlternativeName([x509.DNSName(name)]), ExtendedKeyUsageOID.CLIENT_AUTH)
+
+
+def _issue(
+    of: Authority, folder: Path, name: str, names: x509.SubjectAlternativeName, usage: x509.ObjectIdentifier
+) -> tuple[Path, Path]:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    key = ec.generate_private_key(ec.SECP256R1())
     identifier = of.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     certificate = (
         _builder(subject, of.certificate.subject, key)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(names, critical=False)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         .sign(of.key, hashes.SHA256())
     )

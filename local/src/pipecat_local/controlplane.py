@@ -14,7 +14,9 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +54,16 @@ AUDIT_POLICY: Final = {
         {"level": "Metadata"},
     ],
 }
+LOOPBACK: Final = "127.0.0.1"
+SERVICES: Final = IPv4Network("10.96.0.0/16")
+NODE_CHOICE: Final = "PodNodeSelector,PodTolerationRestriction"
+"""They let a namespace choose its nodes: see Cluster.create_namespace."""
+FOR_PRETENDED_NODES: Final = (
+    "--authorization-mode=RBAC",
+    f"--enable-admission-plugins={NODE_CHOICE}",
+    # It may not write a loopback address into the endpoints of the Service `kubernetes`.
+    "--endpoint-reconciler-type=none",
+)
 POOL: Final = "pipecat.dev/pool"
 """Key of the label and the taint of nodes that only namespaces of that pool use."""
 
@@ -61,6 +73,20 @@ GROUPS: Final = {
     "system:kube-scheduler": "",
 }
 """The users of the token file, and the group of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a control plane with real nodes is: their kubelets and pods reach it."""
+
+    address: str
+    """Where the API server listens."""
+    services: IPv4Network
+    """The addresses of Services."""
+    enter: tuple[str, ...]
+    """Put before each command: runs it in the network namespace that has the address."""
+    users: Mapping[str, str]
+    """More users with a token, kubelets among them, and the group of each."""
 
 
 class Cluster:
@@ -139,15 +165,19 @@ def namespace_manifest(name: str, pool: str | None = None) -> dict[str, Any]:
 class ControlPlane(Cluster):
     """One control plane, its processes children of this one."""
 
-    def __init__(self, folder: Path, manifests: Sequence[Path] = (), say: Say = say_to_stderr) -> None:
-        """``manifests``: files or folders to apply before the controllers start.
+    def __init__(
+        self, folder: Path, manifests: Sequence[Path] = (), say: Say = say_to_stderr, site: Site | None = None
+    ) -> None:
+        """``manifests``: files or folders to apply before the controllers start. ``site``: it has real nodes.
 
         The garbage collector looks for new kinds every 30 s only: of those there when it starts it knows at once.
         """
         super().__init__(folder)
         self._manifests = manifests
         self._say = say
-        self._tokens = {user: secrets.token_urlsafe(24) for user in GROUPS}
+        self._site = site
+        self._groups = {**GROUPS, **(site.users if site else {})}
+        self._tokens = {user: secrets.token_urlsafe(24) for user in self._groups}
         self._components: dict[str, Component] = {}
         self._commands: dict[str, tuple[Path, *tuple[str, ...]]] = {}
         self._url = ""
@@ -178,9 +208,9 @@ class ControlPlane(Cluster):
             else:
                 return
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float = STOP_S) -> None:
         """All at once, and soon: nothing of it is kept."""
-        await asyncio.gather(*(component.stop(grace_s=STOP_S) for component in self._components.values()))
+        await asyncio.gather(*(component.stop(grace_s=grace_s) for component in self._components.values()))
         self._components.clear()
 
     def check(self) -> None:
@@ -231,14 +261,17 @@ class ControlPlane(Cluster):
         self._ca = ca.pem()
         ca_file = pki / "ca.crt"
         ca_file.write_bytes(self._ca)
-        cert, key = certificates.server(ca, pki, "kube-apiserver")
+        address = self._site.address if self._site else LOOPBACK
+        services = self._site.services if self._site else SERVICES
+        cert, key = certificates.server(ca, pki, "kube-apiserver", (address, str(services[1])))
         public, private = certificates.service_account_keys(pki)
         etcd_client, etcd_peer, api = free_ports(3)
         self._etcd_url = f"http://127.0.0.1:{etcd_client}"
-        self._url = f"https://127.0.0.1:{api}"
-        self._kubeconfig("admin")
+        self._url = f"https://{address}:{api}"
+        for user in self._groups:
+            self._kubeconfig(user)
         policy = _private_file(self.folder / "audit-policy.yaml", yaml.safe_dump(AUDIT_POLICY))
-        tokens = "\n".join(f"{self._tokens[user]},{user},{user},{group}" for user, group in GROUPS.items())
+        tokens = "\n".join(f"{self._tokens[user]},{user},{user},{group}" for user, group in self._groups.items())
         token_file = _private_file(self.folder / "tokens.csv", tokens)
 
         await self._run(
@@ -254,18 +287,13 @@ class ControlPlane(Cluster):
         await self._run(
             binaries["kube-apiserver"],
             f"--etcd-servers={self._etcd_url}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            # It may not write a loopback address into the endpoints of the Service `kubernetes`.
-            "--endpoint-reconciler-type=none",
+            f"--bind-address={address}",
+            f"--advertise-address={address}",
             f"--secure-port={api}",
             f"--tls-cert-file={cert}",
             f"--tls-private-key-file={key}",
             f"--token-auth-file={token_file}",
-            "--authorization-mode=RBAC",
-            # They let a namespace choose its nodes: see Cluster.create_namespace.
-            "--enable-admission-plugins=PodNodeSelector,PodTolerationRestriction",
-            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--service-cluster-ip-range={services}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={public}",
             f"--service-account-signing-key-file={private}",
@@ -275,6 +303,7 @@ class ControlPlane(Cluster):
             "--audit-log-mode=blocking",
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=1000",
+            *(self._for_real_nodes(ca, pki, address) if self._site else FOR_PRETENDED_NODES),
         )
         async with self._client() as http:
             await self._until("kube-apiserver to be ready", _answers(http, f"{self._url}/readyz"))
@@ -283,7 +312,7 @@ class ControlPlane(Cluster):
             # The default limits of 20 and 50 requests a second would throttle before anything of ours does.
             await self._run(
                 binaries["kube-controller-manager"],
-                f"--kubeconfig={self._kubeconfig('system:kube-controller-manager')}",
+                f"--kubeconfig={self.kubeconfig_of('system:kube-controller-manager')}",
                 f"--service-account-private-key-file={private}",
                 f"--root-ca-file={ca_file}",
                 "--use-service-account-credentials=true",
@@ -295,7 +324,7 @@ class ControlPlane(Cluster):
             )
             await self._run(
                 binaries["kube-scheduler"],
-                f"--kubeconfig={self._kubeconfig('system:kube-scheduler')}",
+                f"--kubeconfig={self.kubeconfig_of('system:kube-scheduler')}",
                 "--leader-elect=false",
                 "--secure-port=0",
                 "--kube-api-qps=1000",
@@ -304,10 +333,24 @@ class ControlPlane(Cluster):
             account = f"{self._url}/api/v1/namespaces/default/serviceaccounts/default"
             await self._until("the controllers to work", _answers(http, account))
 
+    def _for_real_nodes(self, ca: certificates.Authority, pki: Path, address: str) -> list[str]:
+        """Both ways between it and a kubelet: each checks the other's certificate."""
+        certificates.server(ca, pki, "kubelet", (address,))
+        cert, key = certificates.client(ca, pki, "kube-apiserver-kubelet-client")
+        return [
+            "--authorization-mode=Node,RBAC",
+            f"--enable-admission-plugins={NODE_CHOICE},NodeRestriction",
+            "--allow-privileged",
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-certificate-authority={pki / 'ca.crt'}",
+            f"--kubelet-client-certificate={cert}",
+            f"--kubelet-client-key={key}",
+        ]
+
     async def _run(self, binary: Path, *arguments: str) -> None:
         component = Component(binary.name, self.folder / f"{binary.name}.log")
         self._components[binary.name], self._commands[binary.name] = component, (binary, *arguments)
-        await component.start([binary, *arguments])
+        await component.start([*(self._site.enter if self._site else ()), binary, *arguments])
 
     def _client(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=self._ca.decode()))
@@ -323,7 +366,11 @@ class ControlPlane(Cluster):
         except TimeoutError as error:
             raise ComponentFailed([*self._components.values()][-1].explain(str(error))) from error
 
-    def _kubeconfig(self, user: str) -> Path:
+    def kubeconfig_of(self, user: str) -> Path:
+        """Of one of the users that have a token."""
+        return self.folder / f"{user.removeprefix('system:').replace(':', '-')}.kubeconfig"
+
+    def _kubeconfig(self, user: str) -> None:
         config: dict[str, Any] = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -341,8 +388,7 @@ class ControlPlane(Cluster):
             "users": [{"name": "user", "user": {"token": self._tokens[user]}}],
         }
         # JSON is YAML, and easier for a program to change.
-        file = self.folder / f"{user.removeprefix('system:')}.kubeconfig"
-        return _private_file(file, json.dumps(config))
+        _private_file(self.kubeconfig_of(user), json.dumps(config))
 
 
 def _base64(text: str) -> str:

@@ -6,6 +6,7 @@ Each is saved as an archive (``docker load -i``, ``ctr images import``), and wha
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from pipecat_local.assets import MissingBinary, Say, say_to_stderr
+from pipecat_local.realnode import packages
+from pipecat_local.realnode.packages import NotHere
 from pipecat_local.stack import ROOT
 
 BASE: Final = "docker.io/library/python:3.12-slim-bookworm"
@@ -52,6 +55,11 @@ class Image:
 
 
 IMAGES: Final = (Image("pipecat-operator", "operator/Dockerfile"), Image("pipecat-bot", "bot_image/Dockerfile"))
+TEST_IMAGES: Final = (
+    Image("pipecat-standins", "local/standins/Dockerfile"),
+    Image("pipecat-bot-standin", "local/standins/bot.Dockerfile"),
+)
+"""For a cluster without the internet. The second is FROM our bot's image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +71,25 @@ class Builder:
     never_pull: tuple[str, ...]
     save: tuple[str, ...]
     """``{tag}`` and ``{archive}`` stand for both."""
+    probe: tuple[str, ...]
+    """Answers 0 where it works."""
 
 
 BUILDERS: Final = (
-    Builder("docker", ("docker", "build"), (), ("docker", "save", "--output", "{archive}", "{tag}")),
+    Builder(
+        "docker",
+        ("docker", "build"),
+        (),
+        ("docker", "save", "--output", "{archive}", "{tag}"),
+        # Its older builder knows no mounts and no secrets; without a daemon this fails, too.
+        ("sh", "-c", "docker info && docker buildx version"),
+    ),
     Builder(
         "podman",
         ("podman", "build"),
         ("--pull=never",),
         ("podman", "save", "--format", "docker-archive", "--output", "{archive}", "{tag}"),
+        ("podman", "info"),
     ),
     Builder(
         "buildah",
@@ -79,40 +97,51 @@ BUILDERS: Final = (
         ("buildah", "bud", "--layers", "--isolation", "chroot"),
         ("--pull=never",),
         ("buildah", "push", "{tag}", "docker-archive:{archive}:{tag}"),
+        ("buildah", "info"),
     ),
 )
 
 
-def builder() -> Builder:
-    """The first that works.
+def builder(say: Say) -> Builder:
+    """The first that works; root on Debian gets one.
 
     Raises:
         MissingBinary: none does.
+        NotHere: none could be installed.
     """
-    for candidate in BUILDERS:
-        if shutil.which(candidate.name) and _works([candidate.name, "info"], PROBE_S):
-            return candidate
+    if found := _working():
+        return found
+    if os.geteuid() == 0:
+        packages.install(packages.IMAGES, say)
+        if found := _working():
+            return found
     raise MissingBinary("Neither docker, podman nor buildah works here: install one (Debian: apt-get install buildah).")
 
 
-def build(say: Say = say_to_stderr) -> list[Path]:
-    """The archives of both images, made now.
+def _working() -> Builder | None:
+    return next((each for each in BUILDERS if shutil.which(each.name) and _works(each.probe, PROBE_S)), None)
+
+
+def build(images: Sequence[Image] = IMAGES, say: Say = say_to_stderr) -> list[Path]:
+    """The archives of these images, made now, in that order.
 
     Raises:
-        MissingBinary: what to install.
+        MissingBinary, NotHere: what to install.
         subprocess.CalledProcessError: a step failed; it has said why.
     """
-    by = builder()
+    by = builder(say)
     say(f"Building with {by.name}")
     base = _base(by, say)
     ARCHIVES.mkdir(parents=True, exist_ok=True)
-    for image in IMAGES:
+    for image in images:
         say(f"  {image.name}")
         arguments = {"BASE": base, "VERSION": "dev", "REVISION": _revision()}
         _build(by, image.tag, ROOT / image.dockerfile, ROOT, arguments)
-        image.archive.unlink(missing_ok=True)
-        _run([word.format(tag=image.tag, archive=image.archive) for word in by.save])
-    return [image.archive for image in IMAGES]
+        part = image.archive.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        _run([word.format(tag=image.tag, archive=part) for word in by.save])
+        part.replace(image.archive)
+    return [image.archive for image in images]
 
 
 def _build(by: Builder, tag: str, dockerfile: Path, context: Path, arguments: dict[str, str]) -> None:
@@ -129,7 +158,9 @@ def _base(by: Builder, say: Say) -> str:
     if _works([by.name, "pull", BASE], PULL_S):
         return BASE
     say(f"  {BASE} can't be pulled: making a base from Debian's packages")
-    if shutil.which("mmdebstrap") is None:
+    if os.geteuid() == 0:
+        packages.install(packages.IMAGES, say)
+    elif shutil.which("mmdebstrap") is None:
         raise MissingBinary("mmdebstrap is missing: it makes the images' base (apt-get install mmdebstrap).")
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
@@ -138,13 +169,16 @@ def _base(by: Builder, say: Say) -> str:
                 "mmdebstrap",
                 # No apt in it: nothing is installed later.
                 "--variant=essential",
-                "--include=ca-certificates,python3,python3-venv",
+                # libstdc++6: what wheels with compiled code expect of any Linux.
+                "--include=ca-certificates,libstdc++6,python3,python3-venv",
                 "--dpkgopt=path-exclude=/usr/share/doc/*",
                 "--dpkgopt=path-exclude=/usr/share/man/*",
                 "--dpkgopt=path-exclude=/usr/share/locale/*",
                 _suite(),
                 str(context / "base.tar"),
-            ]
+            ],
+            # The same packages make the same layer, and what is built on it is still in the cache.
+            SOURCE_DATE_EPOCH="0",
         )
         (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
         _build(by, LOCAL_BASE, context / "Dockerfile", context, {})
@@ -158,6 +192,8 @@ def _suite() -> str:
 
 
 def _revision() -> str:
+    if shutil.which("git") is None:
+        return "unknown"
     ran = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return ran.stdout.strip() or "unknown"
 
@@ -169,13 +205,15 @@ def _works(command: Sequence[str], timeout_s: float) -> bool:
         return False
 
 
-def _run(command: Sequence[str]) -> None:
+def _run(command: Sequence[str], **env: str) -> None:
     """Its output is shown only when it fails.
 
     Raises:
         subprocess.CalledProcessError: it did.
     """
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"DOCKER_BUILDKIT": "1"} | env, check=False
+    )
     if ran.returncode:
         sys.stderr.write(ran.stdout + ran.stderr)
         ran.check_returncode()
@@ -202,7 +240,7 @@ class Content:
 def content(archive: Path) -> Content:
     """Of an image saved as docker does."""
     layers: list[int] = []
-    packages: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     with tarfile.open(archive) as whole:
         manifest = whole.extractfile("manifest.json")
         if manifest is None:
@@ -213,9 +251,9 @@ def content(archive: Path) -> Content:
                 size += member
                 within = path.partition("site-packages/")[2]
                 if within and path.startswith("opt/venv/"):
-                    packages[within.partition("/")[0]] += member
+                    found[within.partition("/")[0]] += member
             layers.append(size)
-    return Content(layers, packages)
+    return Content(layers, found)
 
 
 def _files(whole: tarfile.TarFile, layer: str) -> Iterator[tuple[str, int]]:
@@ -227,14 +265,16 @@ def _files(whole: tarfile.TarFile, layer: str) -> Iterator[tuple[str, int]]:
 
 def main() -> None:
     """The command line."""
-    argparse.ArgumentParser(prog="python -m pipecat_local.images", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m pipecat_local.images", description=__doc__)
+    parser.add_argument("--for-tests", action="store_true", help="those of the stand-ins too")
+    wanted = (*IMAGES, *TEST_IMAGES) if parser.parse_args().for_tests else IMAGES
     try:
-        archives = build()
-    except MissingBinary as missing:
+        archives = build(wanted)
+    except (MissingBinary, NotHere) as missing:
         sys.exit(str(missing))
     except subprocess.CalledProcessError as failed:
         sys.exit(f"{failed.cmd[0]} failed, see above.")
-    for image, archive in zip(IMAGES, archives, strict=True):
+    for image, archive in zip(wanted, archives, strict=True):
         sys.stdout.write(f"{image.tag}  ({archive.relative_to(ROOT)})\n{content(archive).table()}\n")
 
 

@@ -87,15 +87,17 @@ class Component:
         process = self._process
         if process is None or process.returncode is not None:
             return process.returncode if process else None
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
+        self._signal(process.pid, number)
         try:
             async with asyncio.timeout(grace_s):
                 return await process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            self._signal(process.pid, signal.SIGKILL)
             return await process.wait()
+
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 async def until(what: str, condition: Callable[[], Awaitable[T]], timeout_s: float, every_s: float = 0.05) -> T:

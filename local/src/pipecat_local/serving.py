@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+LOOPBACK: Final = "127.0.0.1"
 PYTHONPATH: Final = Path(__file__).parents[2] / "pythonpath"
 """Holds the stand-in ``daily`` package; put first on a bot's PYTHONPATH."""
 
@@ -27,10 +28,10 @@ async def stopped() -> None:
     await stop.wait()
 
 
-async def listen(app: web.Application, port: int) -> tuple[web.AppRunner, str]:
-    """Listen on loopback; answers the URL."""
+async def listen(app: web.Application, port: int, host: str = LOOPBACK) -> tuple[web.AppRunner, str]:
+    """Listen there; answers the URL."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, host, port)
     await site.start()
-    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    return runner, f"http://{host}:{runner.addresses[0][1]}"

@@ -57,6 +57,7 @@ class Actor:
         daily: Daily,
         cache: Cache,
         rooms: RoomDeleter,
+        causes: Causes,
         installation: str,
         clock: Callable[[], datetime],
     ) -> None:
@@ -66,7 +67,7 @@ class Actor:
         self._rooms = rooms
         self._installation = installation
         self._clock = clock
-        self._causes = Causes(kube)
+        self._causes = causes
 
     async def start(self, observed: Observed) -> BotSessionStatus:
         """Make the room, the Secret and the Job, or meet them where an earlier try made them.
@@ -140,9 +141,15 @@ class Actor:
 
     async def find_pod(self, observed: Observed) -> PodView | None:
         """Ask the API server, not the cache; answers the last that was seen of it when it is gone."""
-        uid = observed.session.metadata.uid
-        selector = {"labelSelector": f"{names.LABEL_SESSION}={uid}"}
-        found, _ = await self._kube.list(PODS, observed.session.metadata.namespace, selector)
+        uid, namespace = observed.session.metadata.uid, observed.session.metadata.namespace
+        try:
+            if observed.pod:
+                # By its name: a list by label costs as much as one of all the namespace's pods.
+                found = [await self._kube.get(PODS, namespace, observed.pod.name)]
+            else:
+                found, _ = await self._kube.list(PODS, namespace, {"labelSelector": f"{names.LABEL_SESSION}={uid}"})
+        except NotFound:
+            found = []
         for pod in found:
             self._cache.apply_pod("MODIFIED", pod)
         fresh = self._cache.observed(uid)

@@ -5,24 +5,42 @@ thousand Jobs wait for a pod, a list for each of them would be what they wait fo
 """
 
 import asyncio
-from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import Final
 
 from loguru import logger
 
-from pipecat_operator.kube import EVENTS, ApiError, Kube
+from pipecat_operator.kube import EVENTS, ApiError, Kube, Refused, Unavailable
 
+WAIT_S: Final = 2.0
+"""Who asks holds a worker, so for no longer."""
 PAUSE_S: Final = 1.0
-"""Between two lists of the same events."""
+"""At least, between two lists of the same events."""
+PAUSE_MAX_S: Final = 10.0
 SHARE: Final = 10.0
-"""And so many times as long as the last one took."""
-WAIT_S: Final = 5.0
-"""Who asks waits no longer: a cause is worth a sentence, not a worker."""
+"""So many times as long as the last list took, between those two."""
+KEPT_S: Final = 60.0
+"""What was listed is forgotten when nobody has asked for so long."""
 
-Key = tuple[str, str]
-"""Namespace, and the reason of the events."""
 Found = dict[str, str]
 """The latest message about each object, by its UID."""
+
+
+def pause_s(took_s: float) -> float:
+    """Seconds from a list that took so long to the next. Pure."""
+    return min(PAUSE_MAX_S, max(PAUSE_S, SHARE * took_s))
+
+
+@dataclass(slots=True)
+class _Listed:
+    """The events of one reason in one namespace."""
+
+    found: Found | None = None
+    """By the last list that came."""
+    free_at: float = 0.0
+    next: asyncio.Task[Found] | None = None
+    """A list that has not begun: it tells whoever asks now what there is."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Causes:
@@ -30,44 +48,65 @@ class Causes:
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
-        self._next: dict[Key, asyncio.Task[Found]] = {}
-        """Lists that have not begun: they tell whoever asks now what there is."""
-        self._turn: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._free_at: dict[Key, float] = {}
+        self._listed: dict[tuple[str, str], _Listed] = {}
+        self._tasks: set[asyncio.Task[Found]] = set()
 
     async def about(self, uid: str, namespace: str, reason: str) -> str | None:
-        """The latest message of an event of that reason about the object of that UID, as of now.
+        """The latest message of an event of that reason about the object of that UID; None: there is none.
 
-        None: there is none, or it could not be read in time.
+        As of now, or, when the next list is too far off or fails, as the last one told.
+
+        Raises:
+            Unavailable: nothing could be listed yet.
         """
-        key = namespace, reason
-        if key not in self._next:
-            self._next[key] = asyncio.create_task(self._list(key))
+        listed = self._listed.setdefault((namespace, reason), _Listed())
+        if listed.next is None:
+            listed.next = asyncio.create_task(self._list(namespace, reason, listed))
+            self._tasks.add(listed.next)
+            listed.next.add_done_callback(self._tasks.discard)
+        if listed.found is not None and listed.free_at - asyncio.get_running_loop().time() > WAIT_S:
+            return listed.found.get(uid)
         try:
             async with asyncio.timeout(WAIT_S):
-                found = await asyncio.shield(self._next[key])
-        except TimeoutError:
+                found = await asyncio.shield(listed.next)
+        except Refused as refused:
+            logger.warning("Why bots of {} do not start can't be read: {}", namespace, refused)
             return None
+        except (ApiError, TimeoutError) as error:
+            if listed.found is None:
+                said = f"why bots of {namespace} do not start could not be read in time: {error}"
+                raise Unavailable(0, type(error).__name__, said) from error
+            found = listed.found
         return found.get(uid)
 
-    async def _list(self, key: Key) -> Found:
+    async def close(self) -> None:
+        """End every list that is on its way, or to come."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _list(self, namespace: str, reason: str, listed: _Listed) -> Found:
         loop = asyncio.get_running_loop()
-        async with self._turn[key]:
-            await asyncio.sleep(max(0.0, self._free_at.get(key, 0.0) - loop.time()))
-            del self._next[key]
+        async with listed.turn:
+            await asyncio.sleep(max(0.0, listed.free_at - loop.time()))
+            listed.next = None
             began = loop.time()
-            found = await self._read(*key)
-            self._free_at[key] = loop.time() + max(PAUSE_S, SHARE * (loop.time() - began))
-        return found
+            listed.free_at = began + PAUSE_S
+            listed.found = await self._read(namespace, reason)
+            listed.free_at = loop.time() + pause_s(loop.time() - began)
+            loop.call_later(KEPT_S, self._forget, namespace, reason, listed.free_at)
+            return listed.found
+
+    def _forget(self, namespace: str, reason: str, free_at: float) -> None:
+        listed = self._listed.get((namespace, reason))
+        if listed and listed.free_at == free_at and listed.next is None and not listed.turn.locked():
+            del self._listed[namespace, reason]
 
     async def _read(self, namespace: str, reason: str) -> Found:
         latest: dict[str, tuple[str, str]] = {}
-        try:
-            async for page in self._kube.pages(EVENTS, namespace, {"fieldSelector": f"reason={reason}"}):
-                for event in page.items:
-                    uid = event["involvedObject"].get("uid") or ""
-                    told = (event.get("lastTimestamp") or "", event.get("message") or reason)
-                    latest[uid] = max(latest.get(uid, told), told)
-        except ApiError as error:
-            logger.warning("Why bots of {} do not start can't be read: {}", namespace, error)
+        async for page in self._kube.pages(EVENTS, namespace, {"fieldSelector": f"reason={reason}"}):
+            for event in page.items:
+                uid, at = event["involvedObject"].get("uid") or "", event.get("lastTimestamp") or ""
+                if uid not in latest or at >= latest[uid][0]:
+                    latest[uid] = at, event.get("message") or reason
         return {uid: message for uid, (_, message) in latest.items()}

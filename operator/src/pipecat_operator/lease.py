@@ -14,13 +14,15 @@ from typing import Final
 
 from loguru import logger
 
-from pipecat_operator.kube import LEASES, ApiError, Kube, NotFound, Object, Unavailable
+from pipecat_operator.kube import LEASES, ApiError, Conflict, Kube, NotFound, Object, Unavailable
 
 LEASE_S: Final = 15
 RENEW_DEADLINE_S: Final = 10.0
 RETRY_S: Final = 2.0
 TRY_S: Final = 3.0
-"""A connection gone silent must cost one try, not the leadership or a takeover's 30 s."""
+"""A connection gone silent must cost one try, not a takeover's 30 s."""
+RENEW_TRY_S: Final = RENEW_DEADLINE_S / 2
+"""A slow API server is waited for; a connection gone silent leaves time for another."""
 OVERDUE: Final = f"the Lease was not renewed within {RENEW_DEADLINE_S:.0f} s"
 
 Clock = Callable[[], float]
@@ -46,6 +48,8 @@ class Lease:
         self._identity = identity
         self._clock = clock
         self._renewed_at: float | None = None
+        self._stored: Object | None = None
+        """As our last write left it."""
         self._seen: tuple[str, str, int] | None = None
         self._seen_at = clock()
         self._lasts_s = float(LEASE_S)
@@ -53,7 +57,7 @@ class Lease:
     @property
     def overdue(self) -> bool:
         """It was ours, and the last renewal is older than the renew deadline: another may lead by now."""
-        return self._renewed_at is not None and self._clock() - self._renewed_at > RENEW_DEADLINE_S
+        return self._age() > RENEW_DEADLINE_S
 
     def check(self) -> None:
         """Called before every request of a leader.
@@ -63,6 +67,10 @@ class Lease:
         """
         if self._renewed_at is None or self.overdue:
             raise LeadershipLost(OVERDUE)
+
+    def _age(self) -> float:
+        """Seconds since the last renewal was sent; 0: it is not ours."""
+        return 0.0 if self._renewed_at is None else self._clock() - self._renewed_at
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
@@ -77,11 +85,17 @@ class Lease:
         Raises:
             LeadershipLost: somebody else has it, or it could not be renewed in time.
         """
+        began, timeout_s = self._clock(), RENEW_TRY_S
         while True:
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(max(0.0, began + RETRY_S - self._clock()))
             self.check()
-            if not await self._try_once():
+            began = self._clock()
+            if await self._try_once(timeout_s):
+                timeout_s = RENEW_TRY_S
+            else:
                 self.check()
+                # All the time there is.
+                timeout_s = RENEW_DEADLINE_S - self._age()
 
     async def release(self) -> None:
         """Hand over at once: let the next one take the Lease without waiting for its end."""
@@ -90,7 +104,7 @@ class Lease:
         if not ours:
             return
         try:
-            async with _one_try():
+            async with _one_try(TRY_S):
                 lease = await self._kube.get(LEASES, self._namespace, self._name)
                 if lease["spec"].get("holderIdentity") == self._identity:
                     lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
@@ -98,12 +112,12 @@ class Lease:
         except ApiError as error:
             logger.warning("The Lease was not released, it will run out by itself: {}", error)
 
-    async def _try_once(self) -> bool:
+    async def _try_once(self, timeout_s: float = TRY_S) -> bool:
         """Take or renew; False when it is somebody else's, or that could not be told or written now."""
         # The age counts from before the call: the answer may take long.
         asked_at = self._clock()
         try:
-            async with _one_try():
+            async with _one_try(timeout_s):
                 taken = await self._take()
         except ApiError as error:
             logger.warning("Lease: {}", error)
@@ -116,6 +130,16 @@ class Lease:
         return taken
 
     async def _take(self) -> bool:
+        if self._stored is not None:
+            # As it was when we wrote it: nobody has written since, or this is refused.
+            renewed, self._stored = self._stored, None
+            with contextlib.suppress(Conflict):
+                renewed["spec"] = self._spec(renewed["spec"])
+                self._stored = await self._kube.replace(LEASES, self._namespace, self._name, renewed)
+                return True
+        return await self._read_and_take()
+
+    async def _read_and_take(self) -> bool:
         try:
             lease = await self._kube.get(LEASES, self._namespace, self._name)
         except NotFound:
@@ -125,13 +149,13 @@ class Lease:
                 "metadata": {"name": self._name, "namespace": self._namespace},
                 "spec": self._spec({}),
             }
-            await self._kube.create(LEASES, self._namespace, body)
+            self._stored = await self._kube.create(LEASES, self._namespace, body)
             return True
         spec = lease.get("spec") or {}
         if not self._may_take(spec):
             return False
         lease["spec"] = self._spec(spec)
-        await self._kube.replace(LEASES, self._namespace, self._name, lease)
+        self._stored = await self._kube.replace(LEASES, self._namespace, self._name, lease)
         return True
 
     def _may_take(self, spec: Object) -> bool:
@@ -161,13 +185,13 @@ class Lease:
 
 
 @contextlib.asynccontextmanager
-async def _one_try() -> AsyncIterator[None]:
+async def _one_try(timeout_s: float) -> AsyncIterator[None]:
     """Raises Unavailable when the block takes longer. What it sent may yet be done, but never over another's write."""
     try:
-        async with asyncio.timeout(TRY_S):
+        async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as error:
-        raise Unavailable(0, "Timeout", f"no answer within {TRY_S:.0f} s") from error
+        raise Unavailable(0, "Timeout", f"no answer within {timeout_s:.0f} s") from error
 
 
 def _now() -> str:

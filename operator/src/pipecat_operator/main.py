@@ -20,6 +20,7 @@ from pipecat_operator import bots, handlers, health, logs, names
 from pipecat_operator.act import Actor
 from pipecat_operator.api import BotSession
 from pipecat_operator.cache import Cache
+from pipecat_operator.causes import Causes
 from pipecat_operator.daily import Daily
 from pipecat_operator.installation import installation_id
 from pipecat_operator.kube import JOBS, PODS, ApiError, Kube, bear_deep_json
@@ -159,7 +160,8 @@ async def _lead(
         logger.warning("Session {} will be tried again: {}", uid, error)
 
     cache = Cache(changed=changed, over=over, clock=now)
-    actor = Actor(kube, daily, cache, rooms, installation, now)
+    causes = Causes(kube)
+    actor = Actor(kube, daily, cache, rooms, causes, installation, now)
     queue = KeyedQueue(Reconciler(cache, actor, metrics, now), failed)
     metrics.watch_gauges(cache.phases, queue.__len__, rooms.__len__, lambda: len(asyncio.all_tasks()))
 
@@ -196,6 +198,7 @@ async def _lead(
             await _unless_stopped(_watch(cache, namespaces, missed, stop), stop)
         for task in tasks:
             task.cancel()
+        await causes.close()
 
 
 async def _filled(jobs: Reflector, pods: Reflector, lister: SessionLister, cache: Cache) -> None:

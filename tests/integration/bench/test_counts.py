@@ -69,7 +69,8 @@ async def none(things: Sized) -> bool:
 async def test_within_dailys_limits_none_is_refused_and_nothing_waits_for_a_deletion(world: World):
     count = 40
     async with world.site(limits=True) as site, Pods.of(world.api, site.namespace) as pods:
-        site.begin()
+        # So few that they are not done before the test is.
+        site.begin(PIPECAT_OPERATOR_DAILY_DELETES_PER_SECOND="0.1")
         await make(world, site, count)
         await site.until_metric('pipecat_sessions{phase="Running"}', count, WAIT_S)
         await end(world, site, pods)

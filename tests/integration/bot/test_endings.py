@@ -45,19 +45,21 @@ def test_nobody_speaks(bot: Path, host: Start, caller: Join) -> None:
     assert (outcome.code, outcome.reason, outcome.message) == (0, "Idle", "Nobody spoke for 2 s."), outcome.log
 
 
+def goodbye(bot: Path) -> str:
+    """What is logged when that bot says it."""
+    said = "Our time is up. Have a nice day."
+    return f"Generating TTS [{said}]" if bot.name == "bot.py" else f"says: {said}"
+
+
 def test_the_maximum_is_reached(bot: Path, host: Start, caller: Join) -> None:
     """The bot says goodbye first, and its own code runs to its end."""
-    hosted = host(bot, PIPECAT_MAX_DURATION_SECONDS="3")
+    hosted = host(bot, PIPECAT_MAX_DURATION_SECONDS="15")
     hosted.wait_for_ready()
     caller()
     outcome = hosted.outcome()
+    assert "Participant joined" in outcome.log, "too late to be told"
     assert (outcome.code, outcome.reason) == (0, "MaxDuration"), outcome.log
-    said = (
-        "Generating TTS [Our time is up. Have a nice day.]"
-        if bot.name == "bot.py"
-        else "says: Our time is up. Have a nice day."
-    )
-    assert said in outcome.log
+    assert goodbye(bot) in outcome.log
     assert bot.name != "plain.py" or "the bot's own last line" in outcome.log
 
 
@@ -71,6 +73,7 @@ def test_sigterm_in_the_call(bot: Path, host: Start, caller: Join, daily: Daily,
     outcome = hosted.outcome()
     assert (outcome.code, outcome.reason) == (0, "Stopped"), outcome.log
     assert outcome.message == "The session was asked to stop."
+    assert goodbye(bot) in outcome.log
     assert daily.present(room) <= 1  # the caller is on its way out
 
 

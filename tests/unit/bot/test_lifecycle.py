@@ -31,6 +31,7 @@ from pipecat_bot.lifecycle import (
     after,
     due,
     last_moment,
+    says_goodbye,
     wake_at,
 )
 
@@ -91,6 +92,15 @@ IN_CALL = ((0.0, Joined()), (1.0, UserJoined("u")))
 def test_in_a_call(events: tuple[tuple[float, Event], ...], expected: EndReason | None, step: Step) -> None:
     state = lived(*IN_CALL, *events)
     assert (reason(state), state.step) == (expected, step)
+
+
+def test_goodbye_is_said_to_whoever_is_cut_short() -> None:
+    assert says_goodbye(lived(*IN_CALL, (5, StopAsked())))
+    talking = State(in_room=True, joined_at=0.0, users=frozenset({"u"}), quiet_since=LIMITS.max_duration - 1)
+    assert says_goodbye(due(talking, LIMITS, LIMITS.max_duration))
+    assert not says_goodbye(lived((0.0, Joined()), (5, StopAsked()))), "nobody is there"
+    assert not says_goodbye(lived(*IN_CALL, (5, UserLeft("u")))), "they left themselves"
+    assert not says_goodbye(lived(*IN_CALL))
 
 
 @pytest.mark.parametrize(

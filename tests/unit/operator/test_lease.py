@@ -8,7 +8,7 @@ import pytest
 from loguru import logger
 
 from pipecat_operator.kube import AlreadyExists, Conflict, Kube, NotFound, Object, Resource, Unavailable
-from pipecat_operator.lease import LEASE_S, RENEW_DEADLINE_S, RETRY_S, TRY_S, LeadershipLost, Lease
+from pipecat_operator.lease import LEASE_S, RENEW_DEADLINE_S, RENEW_TRY_S, RETRY_S, TRY_S, LeadershipLost, Lease
 from support.virtual_time import now, virtual_time
 
 ME, OTHER = "me", "other"
@@ -24,35 +24,42 @@ class Server:
         self.spec = spec
         self.version = 1
         self.trouble: Exception | str | None = None
+        self.takes_s = 0.0
         self.asked: list[float] = []
         self.written: list[float] = []
 
     async def _met(self) -> None:
         self.asked.append(now())
+        await asyncio.sleep(self.takes_s)
         if self.trouble == HANGS:
             await asyncio.Event().wait()
         if isinstance(self.trouble, Exception):
             raise self.trouble
 
-    def _write(self, body: Object) -> None:
+    def _write(self, body: Object) -> Object:
         self.spec, self.version = copy.deepcopy(body["spec"]), self.version + 1
         self.written.append(now())
+        return self._stored()
+
+    def _stored(self) -> Object:
+        return {"metadata": {"resourceVersion": self.version}, "spec": copy.deepcopy(self.spec)}
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         await self._met()
         if self.spec is None:
             raise NotFound(404, "NotFound", "no such Lease")
-        return {"metadata": {"resourceVersion": self.version}, "spec": copy.deepcopy(self.spec)}
+        return self._stored()
 
-    async def create(self, resource: Resource, namespace: str, body: Object) -> None:
+    async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
         if self.spec is not None:
             raise AlreadyExists(409, "AlreadyExists", "it is there")
-        self._write(body)
+        return self._write(body)
 
-    async def replace(self, resource: Resource, namespace: str, name: str, body: Object) -> None:
+    async def replace(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
+        await self._met()
         if body["metadata"]["resourceVersion"] != self.version:
             raise CONFLICT
-        self._write(body)
+        return self._write(body)
 
     def renewed_by(self, holder: str) -> None:
         """As another operator does it, at a time of its own clock's."""
@@ -213,9 +220,21 @@ async def test_a_silent_connection_costs_one_try(logged):
     server.trouble = HANGS
     asyncio.get_running_loop().call_later(RETRY_S + 1, setattr, server, "trouble", None)
     holding = asyncio.ensure_future(mine.hold())
-    await asyncio.wait((holding,), timeout=2 * RETRY_S + TRY_S + 1)
-    assert server.written == [TRY_S + RETRY_S, 2 * TRY_S + 3 * RETRY_S]
-    assert len([line for line in logged if "no answer within 3 s" in line]) == 2
+    await asyncio.wait((holding,), timeout=RETRY_S + RENEW_TRY_S + 1)
+    assert server.written == [TRY_S + RETRY_S, TRY_S + RETRY_S + RETRY_S + RENEW_TRY_S]
+    assert len([line for line in logged if "no answer within" in line]) == 2
+    holding.cancel()
+
+
+@virtual_time
+async def test_an_api_server_that_takes_its_time_ends_no_leadership():
+    server = Server()
+    mine = await led(server)
+    server.takes_s = RENEW_TRY_S - 0.5
+    holding = asyncio.ensure_future(mine.hold())
+    await asyncio.wait((holding,), timeout=120)
+    assert not holding.done()
+    mine.check()
     holding.cancel()
 
 

@@ -43,9 +43,11 @@ async def run(arguments: argparse.Namespace) -> bool:
                 elif event["event"] == "greeting" and not event["right"]:
                     ok, why = False, f"the greeting was heard as {event['heard']!r}"
         if arguments.stay:
+            since = call.now()
             try:
                 await asyncio.wait_for(call.ended.wait(), arguments.stay)
-                tell(event="ended", at_s=round(call.now(), 3))
+                at_s = round(call.now(), 3)
+                tell(event="ended", at_s=at_s, heard=(await caller.listen(since)).text)
             except TimeoutError:
                 tell(event="stayed", at_s=round(call.now(), 3))
     except TimeoutError:

@@ -156,7 +156,11 @@ def pod_status(pod: Object, known: Known, now: datetime) -> Object:
         status |= {key: old[key] for key in ("reason", "message") if key in old}
     if known.containers:
         status["containerStatuses"] = [_container_status(container) for container in known.containers]
-    status["conditions"] = _conditions(pod, known, new_phase, now)
+    if known.rejected:
+        # A kubelet says no more of it than why.
+        status["conditions"] = [c for c in old.get("conditions") or [] if c["type"] not in KUBELET_CONDITIONS]
+    else:
+        status["conditions"] = _conditions(pod, known, new_phase, now)
     return status
 
 
@@ -222,11 +226,13 @@ def _conditions(pod: Object, known: Known, new_phase: str, now: datetime) -> lis
     by_type = {condition["type"]: condition for condition in old}
     sandbox = known.pod_ip is not None and new_phase not in TERMINAL
     ready = _ready(known.containers, new_phase)
-    initialized: Object = {"status": "False" if known.rejected else "True"}
+    initialized: Object = {"status": "True"}
     if new_phase == "Succeeded":
         initialized["reason"] = "PodCompleted"
     ours: dict[str, Object] = {
-        "PodReadyToStartContainers": {"status": "True" if sandbox else "False"},
+        "PodReadyToStartContainers": (
+            {"status": "True"} if sandbox else {"status": "False", "reason": "PodSandboxNotReady"}
+        ),
         "Initialized": initialized,
         "Ready": ready,
         "ContainersReady": ready,

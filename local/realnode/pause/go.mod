@@ -1,0 +1,3 @@
+module pipecat.dev/local/realnode/pause
+
+go 1.26.0

@@ -1,0 +1,62 @@
+"""The chart in a real cluster: that of PIPECAT_E2E_KUBECONFIG, or a real node that is made for these tests.
+
+Whose cluster it is, they don't know: they have a kubeconfig, and images that are there.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from pipecat_local import images
+from pipecat_local.assets import CONTROL_PLANE, HELM_BINARY, find
+from pipecat_local.controlplane import Cluster
+from pipecat_local.realnode.cluster import real_node
+from support import leaks
+from support.installed import GivenCluster, Installed
+
+GIVEN = "PIPECAT_E2E_KUBECONFIG"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Here, or nowhere."""
+    if os.environ.get(GIVEN) or (sys.platform == "linux" and os.geteuid() == 0):
+        return
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.skip(f"a real node needs root on Linux, or a cluster by {GIVEN}"))
+
+
+@asynccontextmanager
+async def some_cluster(folder: Path, kubectl: Path) -> AsyncIterator[Cluster]:
+    """With our images."""
+    if given := os.environ.get(GIVEN):
+        yield GivenCluster(Path(given), kubectl, folder)
+        return
+    archives = [image.archive for image in (*images.IMAGES, *images.TEST_IMAGES)]
+    if missing := [archive.name for archive in archives if not archive.exists()]:
+        pytest.fail(f"These images are missing, python -m pipecat_local.images --for-tests makes them: {missing}")
+    async with real_node(folder, archives) as node:
+        yield node
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installed]:
+    """Installed once; a test that takes it away brings it back."""
+    folder = tmp_path_factory.mktemp("cluster")
+    binaries = await asyncio.to_thread(find, (*CONTROL_PLANE, HELM_BINARY))
+    async with some_cluster(folder, binaries["kubectl"]) as cluster:
+        there = Installed(cluster, binaries["helm"])
+        await asyncio.to_thread(there.check)
+        leaks.note(folder, there.secrets)
+        try:
+            await asyncio.to_thread(there.set_up)
+            yield there
+            (folder / "pods.log").write_text(await asyncio.to_thread(there.logs))
+        finally:
+            await asyncio.to_thread(there.tear_down)

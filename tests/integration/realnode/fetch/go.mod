@@ -1,0 +1,3 @@
+module pipecat.dev/tests/realnode/fetch
+
+go 1.26.0
