@@ -201,6 +201,15 @@ def test_the_environment_is_what_the_program_reads(render, everything, monkeypat
     assert [told["containerPort"] for told in container(rendered, program)["ports"]] == [port]
 
 
+def test_the_images_entrypoint_is_pid_1(render, everything):
+    # A command would take its place, and with it what reaps and passes signals on.
+    rendered = render(everything)
+    assert container(rendered, "operator")["args"][:3] == ["python", "-m", "pipecat_operator"]
+    assert container(rendered, "gateway")["args"][:3] == ["python", "-m", "pipecat_gateway"]
+    commanded = [c["name"] for spec in pods(rendered) for c in spec["containers"] if "command" in c]
+    assert commanded == ["test"]
+
+
 @pytest.mark.parametrize(
     ("image", "name"),
     [
