@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import helm_python
 import kubernetes_validate
 import pytest
 import yaml
-from helm_python import Chart
+from helm_python import Chart, HelmRenderError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -241,7 +242,7 @@ def test_the_crds_are_those_of_the_repository(render, chart, tmp_path):
         for name, file in ours.items():
             packaged = package.extractfile(f"pipecat-operator/files/crds/{name}")
             assert packaged
-            assert packaged.read() == file.read_bytes()
+            assert packaged.read() == file.read_bytes(), f"cp crds/{name} helm/pipecat-operator/files/crds/"
     for keep in (True, False):
         rendered = [item for item in render({"crds": {"keep": keep}}) if item["kind"] == "CustomResourceDefinition"]
         assert len(rendered) == len(ours)
@@ -249,3 +250,16 @@ def test_the_crds_are_those_of_the_repository(render, chart, tmp_path):
             annotations = crd["metadata"].pop("annotations", None)
             assert annotations == ({"helm.sh/resource-policy": "keep"} if keep else None)
             assert crd in [yaml.safe_load(file.read_text()) for file in ours.values()]
+
+
+def test_nothing_of_the_chart_is_a_link():
+    # Flux leaves links out when it takes a chart from Git: it would come without its CRDs.
+    assert [path for path in CHART.rglob("*") if path.is_symlink()] == []
+
+
+def test_a_chart_that_has_lost_its_crds_is_refused(tmp_path):
+    shutil.copytree(CHART, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("crds"))
+    with Chart.load(tmp_path) as robbed:
+        assert robbed.render({"crds": {"install": False}})
+        with pytest.raises(HelmRenderError, match=r"files/crds is empty"):
+            robbed.render()
