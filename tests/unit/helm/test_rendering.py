@@ -25,6 +25,8 @@ CHART = ROOT / "helm" / "pipecat-operator"
 KUBERNETES = ("1.31", "1.37")
 """The oldest that Chart.yaml allows, and the newest that there are schemas of."""
 DIGEST = f"sha256:{'0' * 64}"
+DIGITS = "0123"
+"""A name that Kubernetes takes, and that YAML takes for a number."""
 CUSTOM = ("pipecat.dev", "monitoring.coreos.com", "gateway.networking.k8s.io")
 
 TOGGLES = st.fixed_dictionaries(
@@ -35,6 +37,7 @@ TOGGLES = st.fixed_dictionaries(
                 "registry": st.sampled_from(["", "r.example"]),
                 "tag": st.sampled_from(["", "1.2.3"]),
                 "digest": st.sampled_from(["", DIGEST]),
+                "pullSecrets": st.sampled_from([[], [DIGITS]]),
             }
         ),
         "watchNamespaces": st.sampled_from([[], ["default"], ["default", "pipecat-system"]]),
@@ -46,8 +49,9 @@ TOGGLES = st.fixed_dictionaries(
                 "ingress": st.fixed_dictionaries(
                     {
                         "enabled": st.booleans(),
-                        "host": st.sampled_from(["", "a.example"]),
-                        "tlsSecret": st.sampled_from(["", "tls"]),
+                        "className": st.sampled_from(["", DIGITS]),
+                        "host": st.sampled_from(["", "*.a.example"]),
+                        "tlsSecret": st.sampled_from(["", DIGITS]),
                     }
                 ),
                 "httpRoute": st.fixed_dictionaries(
@@ -55,8 +59,17 @@ TOGGLES = st.fixed_dictionaries(
                 ),
             }
         ),
-        "bots": st.sampled_from([{}, {"assistant": {"namespace": "default", "spec": {"image": "pipecat-bot"}}}]),
-        "networkPolicy": st.fixed_dictionaries({"enabled": st.booleans()}),
+        "daily": st.fixed_dictionaries(
+            {"existingSecret": st.sampled_from(["pipecat-daily", DIGITS]), "key": st.sampled_from(["key", DIGITS])}
+        ),
+        "operator": st.fixed_dictionaries({"priorityClassName": st.sampled_from(["", DIGITS])}),
+        "bots": st.sampled_from([{}, {DIGITS: {"namespace": "default", "spec": {"image": "pipecat-bot"}}}]),
+        "networkPolicy": st.fixed_dictionaries(
+            {
+                "enabled": st.booleans(),
+                "bots": st.fixed_dictionaries({"namespaces": st.sampled_from([[], [DIGITS]])}),
+            }
+        ),
         "metrics": st.fixed_dictionaries(
             {
                 "monitor": st.sampled_from(["none", "PodMonitor", "ServiceMonitor"]),
@@ -96,6 +109,8 @@ def test_every_combination_is_what_kubernetes_takes(render, values):
     rendered = render(values)
     named = [(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in rendered]
     assert len(named) == len(set(named))
+    # Those of others, too, which have no schema here.
+    assert all(isinstance(name, str) for _, *names in named for name in names if name is not None)
     for item in rendered:
         check(item)
 
