@@ -2,9 +2,11 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,25 @@ def rendered(chart: Chart, **gateway: Any) -> dict[tuple[str, str], dict[str, An
     return {(item["kind"], item["metadata"]["name"]): item for item in items}
 
 
+def flags(command: str) -> dict[str, Any]:
+    """What a command sets by ``--set``, by path: a string, or a list of them."""
+    words = shlex.split(command)
+    given = (word.partition("=") for before, word in pairwise(words) if before == "--set")
+    return {path: value[1:-1].split(",") if value.startswith("{") else value for path, _, value in given}
+
+
+def values_of(command: str) -> dict[str, Any]:
+    """The values that a command sets."""
+    values: dict[str, Any] = {}
+    for path, value in flags(command).items():
+        *above, last = path.split(".")
+        at = values
+        for word in above:
+            at = at.setdefault(word, {})
+        at[last] = value
+    return values
+
+
 def test_the_values_tables_are_what_the_schema_gives():
     document = INSTALL.read_text()
     assert values_table.written(document) == document, "python -m pipecat_local.values_table"
@@ -86,17 +107,19 @@ def test_every_value_of_the_chart_is_in_the_tables(chart: Chart):
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
 def test_links_lead_somewhere(guide: Path):
     links = re.findall(r"\]\(([^)]+)\)", guide.read_text())
-    headings = {
-        re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in guide.read_text().splitlines()
-        if line.startswith("#")
-    }
     assert links
     for link in links:
-        if link.startswith("#"):
-            assert link[1:] in headings
-        elif "://" not in link:
-            assert (guide.parent / link).exists(), link
+        if "://" not in link:
+            path, _, heading = link.partition("#")
+            there = guide.parent / path if path else guide
+            assert there.exists(), link
+            assert not heading or heading in headings(there), link
+
+
+def headings(guide: Path) -> set[str]:
+    """Its headings, as a link names them."""
+    lines = [line for line in guide.read_text().splitlines() if line.startswith("#")]
+    return {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines}
 
 
 @pytest.mark.parametrize("guide", [INSTALL, BOTS], ids=lambda guide: guide.name)
@@ -127,13 +150,26 @@ def test_values_that_it_names_are_the_charts(guide: Path, chart: Chart):
     text = guide.read_text().split(values_table.BEGIN)[0]
     tops = "|".join(chart.values)
     named = set(re.findall(rf"`((?:{tops})\.[\w.]+)(?:=\w+)?`", text))
-    named |= set(re.findall(r"--set ([\w.]+)=", text))
+    named |= {path for command in commands(guide) for path in flags(command)}
     assert named
     for path in named:
         at: Any = chart.values
         for word in path.split("."):
             assert word in at, path
             at = at[word]
+
+
+@pytest.mark.parametrize("guide", [README, INSTALL, CHART / "README.md"], ids=lambda guide: guide.parent.name)
+def test_the_guides_own_command_fences_the_bots_in(guide: Path, chart: Chart):
+    typed = commands(guide)
+    made = {command.rpartition(" ")[2] for command in typed if command.startswith("kubectl create namespace ")}
+    (install,) = (command for command in typed if command.startswith("helm install "))
+    (system,) = re.findall(r"--namespace (\S+)", install)
+    files = chart.render(values_of(install), name=install.split()[2], namespace=system)
+    items = [item for path, text in files.items() if path.endswith("yaml") for item in yaml.safe_load_all(text) if item]
+    fenced = {item["metadata"]["namespace"] for item in items if item["kind"] == "NetworkPolicy"}
+    assert fenced == made == {"pipecat-system", "calls"}
+    assert {item["kind"] for item in items} & {"ClusterRole", "ClusterRoleBinding"} == set()
 
 
 def test_the_images_have_the_tag_that_the_chart_looks_for():
