@@ -20,7 +20,7 @@ from pipecat_bot.environment import Environment
 from pipecat_local import values_table
 from pipecat_operator.api import Limits
 from pipecat_operator.conditions import EndReason
-from pipecat_operator.job import job_manifest
+from pipecat_operator.job import job_manifest, secret_manifest
 from support.objects import NOW, bot, session
 
 ROOT = Path(__file__).parents[3]
@@ -226,6 +226,31 @@ def test_the_bot_that_is_shown_is_one_that_the_crd_knows():
     assert shown == example
     (container,) = template["spec"]["containers"]
     assert (ROOT / "bot_image" / container["args"][0]).exists()
+
+
+def test_what_a_person_joins_with_is_where_it_says():
+    room, secret, token = (path.split(".") for path in re.findall(r"jsonpath='\{\.([\w.]+)\}'", BOTS.read_text()))
+    crd = yaml.safe_load((ROOT / "crds" / "botsession.yaml").read_text())
+    status = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    assert room == ["status", "room", "url"]
+    assert "url" in status["room"]["properties"]
+    assert secret == ["status", "credentialsSecretName"]
+    assert "credentialsSecretName" in status
+    made = secret_manifest(session(), "https://example.test/room", "bot", "user")["stringData"]
+    assert token[0] == "data"
+    assert made[token[1]] == "user"
+
+
+def test_the_bots_keys_are_made_before_it_is():
+    (source,) = yaml.safe_load((ROOT / "examples" / "bot.yaml").read_text())["spec"]["envFrom"]
+    for guide in (INSTALL, BOTS):
+        typed = commands(guide)
+        made = [at for at, line in enumerate(typed) if f"create secret generic {source['secretRef']['name']} " in line]
+        applied = [at for at, line in enumerate(typed) if "examples/bot.yaml" in line and " calls " in line]
+        assert made
+        assert applied
+        assert made[0] < applied[0]
+        assert "YOUR-" in typed[applied[0]]
 
 
 def test_the_variables_are_those_that_the_host_reads():
