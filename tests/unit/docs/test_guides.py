@@ -60,7 +60,7 @@ def chart() -> Iterator[Chart]:
 
 def rendered(chart: Chart, **gateway: Any) -> dict[tuple[str, str], dict[str, Any]]:
     """The objects of an installation as the guide makes it, with a gateway; by kind and name."""
-    values = {"gateway": {"enabled": True, "auth": {"insecure": True}, **gateway}}
+    values = {"gateway": {"enabled": True, "auth": {"insecure": True}, "namespace": "calls", **gateway}}
     files = chart.render(values, name="pipecat", namespace="pipecat-system")
     texts = [text for path, text in files.items() if not path.endswith(".txt")]
     items = [item for text in texts for item in yaml.safe_load_all(text) if item]

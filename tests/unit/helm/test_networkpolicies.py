@@ -17,6 +17,7 @@ class Pod:
     labels: dict[str, str] = field(default_factory=dict)
 
 
+GATEWAY = {"enabled": True, "auth": {"insecure": True}, "namespace": "default"}
 BOT = Pod("default", {names.LABEL_SESSION: "uid"})
 DNS = [Pod("kube-system", {"k8s-app": "kube-dns"}), Pod("kube-system", {"k8s-app": "node-local-dns"}), "169.254.20.10"]
 """What answers: CoreDNS, NodeLocal DNSCache as a pod, NodeLocal DNSCache by its address."""
@@ -27,7 +28,7 @@ ANY_PORTS = [("UDP", 3478), ("UDP", 7882), ("UDP", 49152), ("TCP", 443), ("TCP",
 @pytest.fixture(scope="module")
 def policies(render):
     """By namespace and name, for an installation with a gateway."""
-    return made(render({"gateway": {"enabled": True, "auth": {"insecure": True}}}))
+    return made(render({"gateway": GATEWAY}))
 
 
 def made(rendered: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -37,7 +38,7 @@ def made(rendered: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]
 
 
 def reaches(policy: dict[str, Any], there: str | Pod, port: int, protocol: str = "TCP") -> bool:
-    """Whether egress to that address or pod is allowed, as Kubernetes reads a policy."""
+    """Whether egress to that address or pod is allowed, as Kubernetes reads a policy; named ports are left out."""
     return any(
         _carries(rule, port, protocol) and ("to" not in rule or any(_is(peer, there) for peer in rule["to"]))
         for rule in policy["egress"]
@@ -48,6 +49,7 @@ def _carries(rule: dict[str, Any], port: int, protocol: str) -> bool:
     """No ports: all of them, of every protocol."""
     return "ports" not in rule or any(
         allowed.get("protocol", "TCP") == protocol
+        and not isinstance(allowed.get("port"), str)
         and allowed.get("port", port) <= port <= allowed.get("endPort", allowed.get("port", port))
         for allowed in rule["ports"]
     )
@@ -85,9 +87,9 @@ def test_a_bot_reaches_the_internet_and_nothing_private(policies, address):
         assert not reaches(bots, BOT, port, protocol)
 
 
-@pytest.mark.parametrize("whose", [("default", "bots"), ("pipecat-system", "operator"), ("pipecat-system", "gateway")])
-def test_everybody_reaches_dns_and_nothing_else_beside_it(policies, whose):
-    policy = policies[whose[0], f"pipecat-{whose[1]}"]
+@pytest.mark.parametrize("name", ["operator", "gateway", "bots", "test"])
+def test_everybody_reaches_dns_and_nothing_else_beside_it(policies, name):
+    policy = policies["default" if name == "bots" else "pipecat-system", f"pipecat-{name}"]
     for there in DNS:
         assert reaches(policy, there, 53, "UDP")
         assert reaches(policy, there, 53, "TCP")
@@ -140,7 +142,7 @@ def test_the_operator_reaches_api_server_and_daily_only(render):
 
 def test_the_gateway_does_not_reach_the_internet(render):
     values = {
-        "gateway": {"enabled": True, "auth": {"insecure": True}},
+        "gateway": GATEWAY,
         "networkPolicy": {"apiServer": {"cidrs": ["10.96.0.1/32"]}},
     }
     policy = made(render(values))["pipecat-system", "pipecat-gateway"]
@@ -168,10 +170,31 @@ def test_the_charts_own_test_is_let_in(render, everything):
             assert any(selector <= pod["metadata"]["labels"].items() for selector in selectors)
 
 
+def test_the_charts_own_test_reaches_operator_and_gateway_and_nobody_reaches_it(policies):
+    policy = policies["pipecat-system", "pipecat-test"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert "ingress" not in policy
+    assert not reaches(policy, "1.1.1.1", 443)
+    _, rule = policy["egress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": "http"}]
+    wanted = [policies["pipecat-system", f"pipecat-{name}"]["podSelector"] for name in ("operator", "gateway")]
+    assert rule["to"] == [{"podSelector": selector} for selector in wanted]
+
+
 def test_policies_select_the_pods_they_are_about(render, policies):
-    rendered = render({"gateway": {"enabled": True, "auth": {"insecure": True}}})
+    rendered = render({"gateway": GATEWAY})
     for item in rendered:
         if item["kind"] == "Deployment":
             labels = item["spec"]["template"]["metadata"]["labels"]
             selector = policies["pipecat-system", item["metadata"]["name"]]["podSelector"]["matchLabels"]
             assert selector.items() <= labels.items()
+
+
+def test_the_notes_warn_while_every_pod_reaches_the_gateway(chart):
+    def notes(**gateway: Any) -> str:
+        values = {"gateway": GATEWAY, "networkPolicy": {"gateway": gateway}}
+        files = chart.render(values, name="pipecat", namespace="pipecat-system")
+        return next(text for path, text in files.items() if path.endswith("NOTES.txt"))
+
+    assert "let networkPolicy.gateway.ingressFrom name" in notes()
+    assert "ingressFrom" not in notes(ingressFrom=[{"podSelector": {}}])

@@ -45,6 +45,7 @@ TOGGLES = st.fixed_dictionaries(
             {
                 "enabled": st.booleans(),
                 "auth": st.just({"insecure": True}),
+                "namespace": st.just("default"),
                 "autoscaling": st.fixed_dictionaries({"enabled": st.booleans()}),
                 "ingress": st.fixed_dictionaries(
                     {
@@ -206,7 +207,7 @@ def test_the_environment_is_what_the_program_reads(render, everything, monkeypat
     settable = set(variables.values()) - {"PIPECAT_OPERATOR_NAMESPACE"}
     assert environment(render(everything), program).keys() == settable
 
-    rendered = render({"gateway": {"enabled": True, "auth": {"insecure": True}}})
+    rendered = render({"gateway": {"enabled": True, "auth": {"insecure": True}, "namespace": "default"}})
     monkeypatch.setenv("DAILY_API_KEY", "another")
     defaults = module.Settings()
     for name, value in environment(rendered, program).items():
@@ -265,6 +266,13 @@ def test_the_crds_are_those_of_the_repository(render, chart, tmp_path):
             annotations = crd["metadata"].pop("annotations", None)
             assert annotations == ({"helm.sh/resource-policy": "keep"} if keep else None)
             assert crd in [yaml.safe_load(file.read_text()) for file in ours.values()]
+
+
+@pytest.mark.parametrize(("wait_s", "timeout"), [(200, "210s"), (0.5, "11s"), (30, "40s")])
+def test_the_route_waits_longer_than_a_start(render, everything, wait_s, timeout):
+    gateway = {**everything["gateway"], "startTimeoutSeconds": wait_s}
+    (route,) = (item for item in render({**everything, "gateway": gateway}) if item["kind"] == "HTTPRoute")
+    assert [rule["timeouts"] for rule in route["spec"]["rules"]] == [{"request": timeout}]
 
 
 def test_nothing_of_the_chart_is_a_link():
