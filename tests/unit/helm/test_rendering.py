@@ -123,6 +123,13 @@ def test_everything_on_is_what_kubernetes_takes(render, everything):
         check(item)
 
 
+def test_what_the_tests_install_is_what_kubernetes_takes(render):
+    rendered = render(yaml.safe_load((ROOT / "tests" / "e2e" / "manifests" / "values.yaml").read_text()))
+    assert "NetworkPolicy" in {item["kind"] for item in rendered}
+    for item in rendered:
+        check(item)
+
+
 def test_two_renderings_are_the_same(everything):
     def rendered() -> dict[str, str]:
         with Chart.load(CHART) as chart:
