@@ -163,13 +163,16 @@ def test_values_that_it_names_are_the_charts(guide: Path, chart: Chart):
 def test_the_guides_own_command_fences_the_bots_in(guide: Path, chart: Chart):
     typed = commands(guide)
     made = {command.rpartition(" ")[2] for command in typed if command.startswith("kubectl create namespace ")}
-    (install,) = (command for command in typed if command.startswith("helm install "))
-    (system,) = re.findall(r"--namespace (\S+)", install)
-    files = chart.render(values_of(install), name=install.split()[2], namespace=system)
-    items = [item for path, text in files.items() if path.endswith("yaml") for item in yaml.safe_load_all(text) if item]
-    fenced = {item["metadata"]["namespace"] for item in items if item["kind"] == "NetworkPolicy"}
-    assert fenced == made == {"pipecat-system", "calls"}
-    assert {item["kind"] for item in items} & {"ClusterRole", "ClusterRoleBinding"} == set()
+    assert made == {"pipecat-system", "calls"}
+    installs = [command for command in typed if command.startswith("helm install ")]
+    assert installs
+    for install in installs:
+        (system,) = re.findall(r"--namespace (\S+)", install)
+        files = chart.render(values_of(install), name=install.split()[2], namespace=system)
+        texts = [text for path, text in files.items() if path.endswith("yaml")]
+        items = [item for text in texts for item in yaml.safe_load_all(text) if item]
+        assert {item["metadata"]["namespace"] for item in items if item["kind"] == "NetworkPolicy"} == made
+        assert {item["kind"] for item in items} & {"ClusterRole", "ClusterRoleBinding"} == set()
 
 
 def test_the_images_have_the_tag_that_the_chart_looks_for():
