@@ -91,6 +91,12 @@ def test_the_values_tables_are_what_the_schema_gives():
     assert values_table.written(document) == document, "python -m pipecat_local.values_table"
 
 
+@pytest.mark.parametrize("mark", [values_table.BEGIN, values_table.END])
+def test_a_document_without_a_mark_is_left_alone(mark: str):
+    with pytest.raises(ValueError, match="lost a mark"):
+        values_table.written(INSTALL.read_text().replace(mark, ""))
+
+
 def test_every_value_of_the_chart_is_in_the_tables(chart: Chart):
     told = set(re.findall(r"^\| `([\w.]+)` \|", values_table.tables(), re.MULTILINE))
 
