@@ -10,7 +10,7 @@
 {{- /* Of a list: root, component. */}}
 {{- define "pipecat.selector" -}}
 app.kubernetes.io/name: {{ (index . 0).Chart.Name }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
@@ -25,7 +25,7 @@ helm.sh/chart: {{ (index . 0).Chart.Name }}-{{ (index . 0).Chart.Version | repla
 {{- /* Of a list: root, component, name. */}}
 {{- define "pipecat.metadata" -}}
 name: {{ index . 2 }}
-namespace: {{ (index . 0).Release.Namespace }}
+namespace: {{ (index . 0).Release.Namespace | quote }}
 labels:
   {{- include "pipecat.labels" . | nindent 2 }}
 {{- end }}
@@ -47,7 +47,7 @@ securityContext:
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -64,7 +64,7 @@ securityContext:
 {{- /* Where pods go. Of a list: root, component, its values. */}}
 {{- define "pipecat.placement" -}}
 {{- with (index . 2).priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with (index . 2).nodeSelector }}
 nodeSelector:

@@ -59,9 +59,15 @@ def _said(value: Schema) -> str:
 
 
 def written(document: str) -> str:
-    """The document with the tables as they are now."""
-    before, _, rest = document.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """The document with the tables as they are now.
+
+    Raises:
+        ValueError: a mark is lost, so nobody knows what is made and what is written by hand.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{DOCUMENT.name} has lost a mark: {BEGIN if not begin else END}")
     return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
 
 

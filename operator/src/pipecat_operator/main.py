@@ -163,7 +163,6 @@ async def _lead(
     causes = Causes(kube)
     actor = Actor(kube, daily, cache, rooms, causes, installation, now)
     queue = KeyedQueue(Reconciler(cache, actor, metrics, now), failed)
-    metrics.watch_gauges(cache.phases, queue.__len__, rooms.__len__, lambda: len(asyncio.all_tasks()))
 
     namespaces = settings.watch_namespaces
     managed = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
@@ -183,6 +182,8 @@ async def _lead(
         # Jobs and Pods first: no decision may rest on a session without them.
         if await _unless_stopped(_filled(jobs, pods, lister, cache), stop):
             readiness.missing = None
+            # Not before: who alerts on a leader that serves nobody looks for these.
+            metrics.watch_gauges(cache.phases, queue.__len__, rooms.__len__, lambda: len(asyncio.all_tasks()))
             missed.clear()
             logger.info("Ready: installation {}, watching {}", installation, ", ".join(namespaces) or "all namespaces")
             work: list[Coroutine[Any, Any, None]] = [

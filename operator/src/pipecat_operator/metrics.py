@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from pipecat_operator.conditions import EndReason, Phase
 
+DAILY_OPERATIONS = ("create_room", "get_room", "delete_room", "list_rooms", "create_token", "get_domain")
 START_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 180, 300)
 
 
@@ -42,6 +43,11 @@ class Metrics:
             ["operation", "outcome"],
             registry=self.registry,
         )
+        # A counter that comes into being with its first event has, for increase(), not risen.
+        for reason in EndReason:
+            self._ended.labels(reason.phase, reason)
+        for operation in DAILY_OPERATIONS:
+            self._daily.labels(operation, "401")
         self._daily_clock = Gauge(
             "pipecat_daily_clock_ahead_seconds",
             "By how much Daily's clock is ahead of the operator's, at its latest answer.",

@@ -45,6 +45,23 @@ def test_the_lease_is_handed_over_at_once(operated: Operated):
     operated.until_phase("Running")
 
 
+def test_a_leader_that_is_not_ready_tells_of_no_sessions(idle: Operated):
+    """So that nobody takes it for one that serves."""
+    idle.kubectl("create", "serviceaccount", "half")
+    idle.kubectl("create", "role", "half", "--verb=get,create,update", "--resource=leases")
+    idle.kubectl("create", "rolebinding", "half", "--role=half", f"--serviceaccount={idle.namespace}:half")
+    kubeconfig = idle.cluster.kubeconfig_for_service_account(idle.namespace, "half")
+    operator = idle.start(wait=False, KUBECONFIG=str(kubeconfig))
+    wait_until("it to lead", lambda: "Leading" in operator.log(), 20)
+    wait_until("it to say why", lambda: "caches" in get(f"{idle.metrics_url}/readyz")[1], 20)
+    assert "pipecat_sessions{" not in get(f"{idle.metrics_url}/metrics")[1]
+    idle.kubectl("create", "rolebinding", "whole", "--clusterrole=admin", f"--serviceaccount={idle.namespace}:half")
+    idle.kubectl("create", "role", "whole", "--verb=*", "--resource=botsessions.pipecat.dev,bots.pipecat.dev")
+    idle.kubectl("create", "rolebinding", "ours", "--role=whole", f"--serviceaccount={idle.namespace}:half")
+    wait_until("it to be ready", lambda: get(f"{idle.metrics_url}/readyz")[0] == 200, 60)
+    assert "pipecat_sessions{" in get(f"{idle.metrics_url}/metrics")[1]
+
+
 def test_a_leader_that_was_frozen_ends_without_another_word(operated: Operated):
     first = operated._operators[0]
     os.kill(first.pid, signal.SIGSTOP)

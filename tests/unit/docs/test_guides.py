@@ -2,9 +2,11 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from pipecat_bot.environment import Environment
 from pipecat_local import values_table
 from pipecat_operator.api import Limits
 from pipecat_operator.conditions import EndReason
-from pipecat_operator.job import job_manifest
+from pipecat_operator.job import job_manifest, secret_manifest
 from support.objects import NOW, bot, session
 
 ROOT = Path(__file__).parents[3]
@@ -58,16 +60,41 @@ def chart() -> Iterator[Chart]:
 
 def rendered(chart: Chart, **gateway: Any) -> dict[tuple[str, str], dict[str, Any]]:
     """The objects of an installation as the guide makes it, with a gateway; by kind and name."""
-    values = {"gateway": {"enabled": True, "auth": {"insecure": True}, **gateway}}
+    values = {"gateway": {"enabled": True, "auth": {"insecure": True}, "namespace": "calls", **gateway}}
     files = chart.render(values, name="pipecat", namespace="pipecat-system")
     texts = [text for path, text in files.items() if not path.endswith(".txt")]
     items = [item for text in texts for item in yaml.safe_load_all(text) if item]
     return {(item["kind"], item["metadata"]["name"]): item for item in items}
 
 
+def flags(command: str) -> dict[str, Any]:
+    """What a command sets by ``--set``, by path: a string, or a list of them."""
+    words = shlex.split(command)
+    given = (word.partition("=") for before, word in pairwise(words) if before == "--set")
+    return {path: value[1:-1].split(",") if value.startswith("{") else value for path, _, value in given}
+
+
+def values_of(command: str) -> dict[str, Any]:
+    """The values that a command sets."""
+    values: dict[str, Any] = {}
+    for path, value in flags(command).items():
+        *above, last = path.split(".")
+        at = values
+        for word in above:
+            at = at.setdefault(word, {})
+        at[last] = value
+    return values
+
+
 def test_the_values_tables_are_what_the_schema_gives():
     document = INSTALL.read_text()
     assert values_table.written(document) == document, "python -m pipecat_local.values_table"
+
+
+@pytest.mark.parametrize("mark", [values_table.BEGIN, values_table.END])
+def test_a_document_without_a_mark_is_left_alone(mark: str):
+    with pytest.raises(ValueError, match="lost a mark"):
+        values_table.written(INSTALL.read_text().replace(mark, ""))
 
 
 def test_every_value_of_the_chart_is_in_the_tables(chart: Chart):
@@ -86,17 +113,19 @@ def test_every_value_of_the_chart_is_in_the_tables(chart: Chart):
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
 def test_links_lead_somewhere(guide: Path):
     links = re.findall(r"\]\(([^)]+)\)", guide.read_text())
-    headings = {
-        re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in guide.read_text().splitlines()
-        if line.startswith("#")
-    }
     assert links
     for link in links:
-        if link.startswith("#"):
-            assert link[1:] in headings
-        elif "://" not in link:
-            assert (guide.parent / link).exists(), link
+        if "://" not in link:
+            path, _, heading = link.partition("#")
+            there = guide.parent / path if path else guide
+            assert there.exists(), link
+            assert not heading or heading in headings(there), link
+
+
+def headings(guide: Path) -> set[str]:
+    """Its headings, as a link names them."""
+    lines = [line for line in guide.read_text().splitlines() if line.startswith("#")]
+    return {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines}
 
 
 @pytest.mark.parametrize("guide", [INSTALL, BOTS], ids=lambda guide: guide.name)
@@ -127,13 +156,29 @@ def test_values_that_it_names_are_the_charts(guide: Path, chart: Chart):
     text = guide.read_text().split(values_table.BEGIN)[0]
     tops = "|".join(chart.values)
     named = set(re.findall(rf"`((?:{tops})\.[\w.]+)(?:=\w+)?`", text))
-    named |= set(re.findall(r"--set ([\w.]+)=", text))
+    named |= {path for command in commands(guide) for path in flags(command)}
     assert named
     for path in named:
         at: Any = chart.values
         for word in path.split("."):
             assert word in at, path
             at = at[word]
+
+
+@pytest.mark.parametrize("guide", [README, INSTALL, CHART / "README.md"], ids=lambda guide: guide.parent.name)
+def test_the_guides_own_command_fences_the_bots_in(guide: Path, chart: Chart):
+    typed = commands(guide)
+    made = {command.rpartition(" ")[2] for command in typed if command.startswith("kubectl create namespace ")}
+    assert made == {"pipecat-system", "calls"}
+    installs = [command for command in typed if command.startswith("helm install ")]
+    assert installs
+    for install in installs:
+        (system,) = re.findall(r"--namespace (\S+)", install)
+        files = chart.render(values_of(install), name=install.split()[2], namespace=system)
+        texts = [text for path, text in files.items() if path.endswith("yaml")]
+        items = [item for text in texts for item in yaml.safe_load_all(text) if item]
+        assert {item["metadata"]["namespace"] for item in items if item["kind"] == "NetworkPolicy"} == made
+        assert {item["kind"] for item in items} & {"ClusterRole", "ClusterRoleBinding"} == set()
 
 
 def test_the_images_have_the_tag_that_the_chart_looks_for():
@@ -190,6 +235,31 @@ def test_the_bot_that_is_shown_is_one_that_the_crd_knows():
     assert shown == example
     (container,) = template["spec"]["containers"]
     assert (ROOT / "bot_image" / container["args"][0]).exists()
+
+
+def test_what_a_person_joins_with_is_where_it_says():
+    room, secret, token = (path.split(".") for path in re.findall(r"jsonpath='\{\.([\w.]+)\}'", BOTS.read_text()))
+    crd = yaml.safe_load((ROOT / "crds" / "botsession.yaml").read_text())
+    status = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    assert room == ["status", "room", "url"]
+    assert "url" in status["room"]["properties"]
+    assert secret == ["status", "credentialsSecretName"]
+    assert "credentialsSecretName" in status
+    made = secret_manifest(session(), "https://example.test/room", "bot", "user")["stringData"]
+    assert token[0] == "data"
+    assert made[token[1]] == "user"
+
+
+def test_the_bots_keys_are_made_before_it_is():
+    (source,) = yaml.safe_load((ROOT / "examples" / "bot.yaml").read_text())["spec"]["envFrom"]
+    for guide in (INSTALL, BOTS):
+        typed = commands(guide)
+        made = [at for at, line in enumerate(typed) if f"create secret generic {source['secretRef']['name']} " in line]
+        applied = [at for at, line in enumerate(typed) if "examples/bot.yaml" in line and " calls " in line]
+        assert made
+        assert applied
+        assert made[0] < applied[0]
+        assert "YOUR-" in typed[applied[0]]
 
 
 def test_the_variables_are_those_that_the_host_reads():

@@ -55,7 +55,7 @@ def everything() -> Object:
             "namespace": "sessions",
             "corsOrigins": ["*"],
             "autoscaling": {"enabled": True},
-            "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
+            "service": {"type": "NodePort", "annotations": {"a": "b"}},
             "ingress": {
                 "enabled": True,
                 "className": "nginx",

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import helm_python
 import kubernetes_validate
 import pytest
 import yaml
-from helm_python import Chart
+from helm_python import Chart, HelmRenderError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,8 @@ CHART = ROOT / "helm" / "pipecat-operator"
 KUBERNETES = ("1.31", "1.37")
 """The oldest that Chart.yaml allows, and the newest that there are schemas of."""
 DIGEST = f"sha256:{'0' * 64}"
+DIGITS = "0123"
+"""A name that Kubernetes takes, and that YAML takes for a number."""
 CUSTOM = ("pipecat.dev", "monitoring.coreos.com", "gateway.networking.k8s.io")
 
 TOGGLES = st.fixed_dictionaries(
@@ -34,6 +37,7 @@ TOGGLES = st.fixed_dictionaries(
                 "registry": st.sampled_from(["", "r.example"]),
                 "tag": st.sampled_from(["", "1.2.3"]),
                 "digest": st.sampled_from(["", DIGEST]),
+                "pullSecrets": st.sampled_from([[], [DIGITS]]),
             }
         ),
         "watchNamespaces": st.sampled_from([[], ["default"], ["default", "pipecat-system"]]),
@@ -41,12 +45,14 @@ TOGGLES = st.fixed_dictionaries(
             {
                 "enabled": st.booleans(),
                 "auth": st.just({"insecure": True}),
+                "namespace": st.just("default"),
                 "autoscaling": st.fixed_dictionaries({"enabled": st.booleans()}),
                 "ingress": st.fixed_dictionaries(
                     {
                         "enabled": st.booleans(),
-                        "host": st.sampled_from(["", "a.example"]),
-                        "tlsSecret": st.sampled_from(["", "tls"]),
+                        "className": st.sampled_from(["", DIGITS]),
+                        "host": st.sampled_from(["", "*.a.example"]),
+                        "tlsSecret": st.sampled_from(["", DIGITS]),
                     }
                 ),
                 "httpRoute": st.fixed_dictionaries(
@@ -54,8 +60,17 @@ TOGGLES = st.fixed_dictionaries(
                 ),
             }
         ),
-        "bots": st.sampled_from([{}, {"assistant": {"namespace": "default", "spec": {"image": "pipecat-bot"}}}]),
-        "networkPolicy": st.fixed_dictionaries({"enabled": st.booleans()}),
+        "daily": st.fixed_dictionaries(
+            {"existingSecret": st.sampled_from(["pipecat-daily", DIGITS]), "key": st.sampled_from(["key", DIGITS])}
+        ),
+        "operator": st.fixed_dictionaries({"priorityClassName": st.sampled_from(["", DIGITS])}),
+        "bots": st.sampled_from([{}, {DIGITS: {"namespace": "default", "spec": {"image": "pipecat-bot"}}}]),
+        "networkPolicy": st.fixed_dictionaries(
+            {
+                "enabled": st.booleans(),
+                "bots": st.fixed_dictionaries({"namespaces": st.sampled_from([[], [DIGITS]])}),
+            }
+        ),
         "metrics": st.fixed_dictionaries(
             {
                 "monitor": st.sampled_from(["none", "PodMonitor", "ServiceMonitor"]),
@@ -95,6 +110,8 @@ def test_every_combination_is_what_kubernetes_takes(render, values):
     rendered = render(values)
     named = [(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in rendered]
     assert len(named) == len(set(named))
+    # Those of others, too, which have no schema here.
+    assert all(isinstance(name, str) for _, *names in named for name in names if name is not None)
     for item in rendered:
         check(item)
 
@@ -102,6 +119,13 @@ def test_every_combination_is_what_kubernetes_takes(render, values):
 def test_everything_on_is_what_kubernetes_takes(render, everything):
     rendered = render(everything)
     assert len(rendered) > 30
+    for item in rendered:
+        check(item)
+
+
+def test_what_the_tests_install_is_what_kubernetes_takes(render):
+    rendered = render(yaml.safe_load((ROOT / "tests" / "e2e" / "manifests" / "values.yaml").read_text()))
+    assert "NetworkPolicy" in {item["kind"] for item in rendered}
     for item in rendered:
         check(item)
 
@@ -190,7 +214,7 @@ def test_the_environment_is_what_the_program_reads(render, everything, monkeypat
     settable = set(variables.values()) - {"PIPECAT_OPERATOR_NAMESPACE"}
     assert environment(render(everything), program).keys() == settable
 
-    rendered = render({"gateway": {"enabled": True, "auth": {"insecure": True}}})
+    rendered = render({"gateway": {"enabled": True, "auth": {"insecure": True}, "namespace": "default"}})
     monkeypatch.setenv("DAILY_API_KEY", "another")
     defaults = module.Settings()
     for name, value in environment(rendered, program).items():
@@ -199,6 +223,15 @@ def test_the_environment_is_what_the_program_reads(render, everything, monkeypat
     assert {name for name in variables if getattr(chosen, name) != getattr(defaults, name)} == own
     port = chosen.http_port if program == "operator" else chosen.port
     assert [told["containerPort"] for told in container(rendered, program)["ports"]] == [port]
+
+
+def test_the_images_entrypoint_is_pid_1(render, everything):
+    # A command would take its place, and with it what reaps and passes signals on.
+    rendered = render(everything)
+    assert container(rendered, "operator")["args"][:3] == ["python", "-m", "pipecat_operator"]
+    assert container(rendered, "gateway")["args"][:3] == ["python", "-m", "pipecat_gateway"]
+    commanded = [c["name"] for spec in pods(rendered) for c in spec["containers"] if "command" in c]
+    assert commanded == ["test"]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +265,7 @@ def test_the_crds_are_those_of_the_repository(render, chart, tmp_path):
         for name, file in ours.items():
             packaged = package.extractfile(f"pipecat-operator/files/crds/{name}")
             assert packaged
-            assert packaged.read() == file.read_bytes()
+            assert packaged.read() == file.read_bytes(), f"cp crds/{name} helm/pipecat-operator/files/crds/"
     for keep in (True, False):
         rendered = [item for item in render({"crds": {"keep": keep}}) if item["kind"] == "CustomResourceDefinition"]
         assert len(rendered) == len(ours)
@@ -240,3 +273,23 @@ def test_the_crds_are_those_of_the_repository(render, chart, tmp_path):
             annotations = crd["metadata"].pop("annotations", None)
             assert annotations == ({"helm.sh/resource-policy": "keep"} if keep else None)
             assert crd in [yaml.safe_load(file.read_text()) for file in ours.values()]
+
+
+@pytest.mark.parametrize(("wait_s", "timeout"), [(200, "210s"), (0.5, "11s"), (30, "40s")])
+def test_the_route_waits_longer_than_a_start(render, everything, wait_s, timeout):
+    gateway = {**everything["gateway"], "startTimeoutSeconds": wait_s}
+    (route,) = (item for item in render({**everything, "gateway": gateway}) if item["kind"] == "HTTPRoute")
+    assert [rule["timeouts"] for rule in route["spec"]["rules"]] == [{"request": timeout}]
+
+
+def test_nothing_of_the_chart_is_a_link():
+    # Flux leaves links out when it takes a chart from Git: it would come without its CRDs.
+    assert [path for path in CHART.rglob("*") if path.is_symlink()] == []
+
+
+def test_a_chart_that_has_lost_its_crds_is_refused(tmp_path):
+    shutil.copytree(CHART, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("crds"))
+    with Chart.load(tmp_path) as robbed:
+        assert robbed.render({"crds": {"install": False}})
+        with pytest.raises(HelmRenderError, match=r"files/crds is empty"):
+            robbed.render()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from helm_python import HelmRenderError, HelmValuesError
 
+GATEWAY = {"enabled": True, "auth": {"insecure": True}, "namespace": "calls"}
 OPEN = {"definitions.kubernetes", "properties.bots.additionalProperties.properties.spec", "properties.global"}
 """Kubernetes' own to check, or Helm's."""
 
@@ -78,13 +79,19 @@ def test_a_wrong_value_is_refused_by_name(chart, values, named):
     ("values", "advice"),
     [
         ({"gateway": {"enabled": True}}, r"gateway\.auth\.insecure=true"),
+        ({"gateway": {**GATEWAY, "namespace": ""}}, r"gateway\.namespace: say in which namespace"),
+        ({"gateway": {**GATEWAY, "service": {"type": "LoadBalancer"}}}, r"gateway\.service\.type: .* authenticates"),
         (
-            {"gateway": {"enabled": True, "auth": {"insecure": True}, "namespace": "pipecat-system"}},
+            {"gateway": {**GATEWAY, "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 2}}},
+            r"gateway\.autoscaling: minReplicas is above maxReplicas",
+        ),
+        (
+            {"gateway": {**GATEWAY, "namespace": "pipecat-system"}},
             r"the Daily key in it\. Give the sessions another",
         ),
         (
-            {"gateway": {"enabled": True, "auth": {"insecure": True}}, "watchNamespaces": ["a"]},
-            '"default": it is not in watchNamespaces',
+            {"gateway": {**GATEWAY, "namespace": "b"}, "watchNamespaces": ["a"]},
+            '"b": it is not in watchNamespaces',
         ),
         (
             {"bots": {"assistant": {"namespace": "b", "spec": {"image": "x"}}}, "watchNamespaces": ["a"]},

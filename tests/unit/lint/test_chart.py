@@ -32,13 +32,13 @@ EXCEPTIONS = {
 """Of every pod of the chart."""
 OF_ONE = {
     ("networkpolicy-targets-pod", "pipecat-bots"): "Bots come later: the operator makes their pods.",
-    ("pod-networkpolicy", "pipecat-test"): "It lives for seconds, asks for two pages, and nobody needs to reach it.",
 }
 
 GATEWAY = {
     "gateway": {
         "enabled": True,
         "auth": {"insecure": True},
+        "namespace": "calls",
         "autoscaling": {"enabled": True},
         "ingress": {"enabled": True, "host": "bots.example", "tlsSecret": "tls"},
     }
