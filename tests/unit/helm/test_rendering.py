@@ -40,7 +40,7 @@ TOGGLES = st.fixed_dictionaries(
                 "pullSecrets": st.sampled_from([[], [DIGITS]]),
             }
         ),
-        "watchNamespaces": st.sampled_from([[], ["default"], ["default", "pipecat-system"]]),
+        "watchNamespaces": st.sampled_from([[], ["default"], ["default", DIGITS]]),
         "gateway": st.fixed_dictionaries(
             {
                 "enabled": st.booleans(),
