@@ -12,7 +12,7 @@ from typing import Any
 from pipecat_operator import names, status
 from pipecat_operator.api import Bot, BotSession, Limits, RoomStatus
 from pipecat_operator.job import job_manifest, room_expiry, secret_manifest
-from pipecat_operator.kube import JOBS, PODS, SECRETS, SESSIONS, Kube, Object
+from pipecat_operator.kube import JOBS, PODS, SECRETS, SESSIONS, Kube, Object, Resource
 from pipecat_operator.watch import Reflector
 from support.words import USER_LEFT
 
@@ -132,6 +132,17 @@ async def hang_up(api: Kube, namespace: str, pod: str) -> None:
         {"op": "add", "path": "/metadata/annotations/pipecat.dev~1fake-exit-code", "value": "0"},
     ]
     await api.json_patch(PODS, namespace, pod, patch)
+
+
+async def remove_all(api: Kube, namespace: str, *resources: Resource) -> None:
+    """Delete all there are: thousands take kubectl longer than it is given."""
+    for resource in resources:
+        async for page in api.pages(resource, namespace):
+            await at_once([_delete(api, resource, item["metadata"]) for item in page.items])
+
+
+async def _delete(api: Kube, resource: Resource, metadata: Object) -> None:
+    await api.delete(resource, metadata["namespace"], metadata["name"], metadata["uid"])
 
 
 async def at_once(jobs: list[Coroutine[Any, Any, Any]], concurrency: int = CONCURRENCY) -> list[Any]:

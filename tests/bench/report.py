@@ -1,6 +1,7 @@
 """One table for people, one file for programs."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,12 @@ def table(rows: Sequence[Row]) -> str:
     shown = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     rule = " | ".join("-" * width for width in widths)
     return "\n".join(f"| {line} |" for line in [shown[0], rule, *shown[1:]])
+
+
+def told(rows: Sequence[Row]) -> Sequence[Row]:
+    """Those rows, shown as soon as they are measured: what comes after them may fail."""
+    sys.stderr.write("\n".join(" | ".join(_cells(row)) for row in rows) + "\n")
+    return rows
 
 
 def save(file: Path, rows: Sequence[Row], about: dict[str, object]) -> None:

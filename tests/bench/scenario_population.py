@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from bench.load import Pods, at_once, hang_up, session_object, steadily
-from bench.report import Row
+from bench.load import Pods, at_once, hang_up, remove_all, session_object, steadily
+from bench.report import Row, told
 from bench.usage import cpu_s, peak_rss_mb, rss_mb
 from bench.world import CLEAN_S, PLENTY, Site, World
 from pipecat_local.processes import until
@@ -30,16 +30,18 @@ async def run(world: World, size: float) -> list[Row]:
         empty = rss_mb(site.operator.pid)
         churned = {}
         for live in levels:
-            rows += await _grow(world, site, pods, live)
+            rows += told(await _grow(world, site, pods, live))
             churn = await _churn(world, site, pods, live)
             churned[live] = churn[0].figure
-            rows += churn
+            rows += told(churn)
         least, most = churned[levels[0]], churned[levels[-1]]
         flat = "CPU per session as live ones grow, floor: at the fewest"
         rows.append(Row("population", flat, most, "ms", least, "<= 1.2 x", most <= 1.2 * least))
-        rows += await _restart(world, site, pods, levels[-1])
-        rows += await _repeated(site, levels[-1])
-        await _remove_all(site)
+        rows += told(await _restart(world, site, pods, levels[-1]))
+        rows += told(await _repeated(site, levels[-1]))
+        await remove_all(world.api, site.namespace, SESSIONS)
+        await site.until_gone("botsessions,jobs,pods")
+        await _idle(site)
         rows.append(Row("population", "RSS after all are gone, floor: before", rss_mb(site.operator.pid), "MB", empty))
     return rows
 
@@ -127,12 +129,6 @@ async def _repeated(site: Site, live: int) -> list[Row]:
             Row("population", f"{what} with {live} live: peak RSS above start's", peak_rss_mb(pid) - before, "MB")
         )
     return rows
-
-
-async def _remove_all(site: Site) -> None:
-    site.kubectl("delete", "botsessions", "--all", "--wait=false")
-    await site.until_gone("botsessions,jobs,pods")
-    await _idle(site)
 
 
 async def _idle(site: Site) -> None:

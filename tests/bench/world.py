@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.load import BOT, bot_spec
+from bench.load import BOT, bot_spec, remove_all
 from pipecat_local.controlplane import Cluster, ControlPlane
 from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import until
-from pipecat_operator.kube import Kube
+from pipecat_operator.kube import JOBS, SESSIONS, Kube
 from support.operated import DAILY_KEY, Child, Operated, get
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -110,7 +110,7 @@ class World:
                 site.close()
                 daily.stop()
                 # While kwok still ends the pods; and the next measurement must not share the machine with it.
-                site.kubectl("delete", "botsessions,jobs", "--all", "--wait=false")
+                await remove_all(self.api, name, SESSIONS, JOBS)
                 await site.until_gone("botsessions,jobs,pods,secrets")
                 site.kubectl("delete", "namespace", name, "--wait=false")
 
