@@ -272,6 +272,11 @@ def _earliest(*times: datetime | None) -> datetime | None:
     return min((at for at in times if at), default=None)
 
 
+def has_waited_long(observed: Observed, now: datetime) -> bool:
+    """Whether its start is so overdue that it ends though nobody can tell why it failed."""
+    return now >= _start_deadline(observed) + SILENCE
+
+
 def body_size(observed: Observed) -> int:
     """Bytes of spec.body as it is carried to the bot."""
     body = observed.session.spec.body

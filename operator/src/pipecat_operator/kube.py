@@ -12,7 +12,7 @@ Errors::
      +-- OtherObject         a JSON Patch test failed: the object of that name is not the one we mean
      +-- Expired             410: the watch or list must begin again
      +-- Refused             400, 403, 405, 413, 415, 422, 500 of too large an object: asking again changes nothing
-     +-- Unavailable         401, 408, 429, 5xx, 403 of unread roles, no answer: asking again later may help
+     +-- Unavailable         401, 408, 429, 5xx, no answer: asking again later may help
 """
 
 import base64
@@ -45,9 +45,6 @@ CREDENTIALS_MAX_AGE_S: Final = 60.0
 
 TOO_LARGE: Final = ("request is too large", "message larger than max")
 """What etcd, and the API server's way to it, say with a 500 of an object that can't be stored."""
-
-UNREAD_ROLES: Final = ": RBAC: "
-"""In a 403: what a binding names is not there. A restarted API server says so until it has read the roles."""
 
 
 class ApiError(Exception):
@@ -91,7 +88,10 @@ class Refused(ApiError):
 
     @property
     def lacks_a_right(self) -> bool:
-        """Of all that refuse with a 403, RBAC alone names the user. It may be given yet, or not be read yet."""
+        """Of all that refuse with a 403, RBAC alone names the user.
+
+        It may be given yet; or read yet: an API server that has just started refuses until it has read the roles.
+        """
         return self.status == 403 and 'is forbidden: User "' in self.message
 
 
@@ -434,7 +434,7 @@ def error_of(method: str, code: int, status: Object, retry_after: float | None =
         kind = Refused
     elif code == 410:
         kind = Expired
-    elif code in (401, 408, 429) or code >= 500 or code == 0 or (code == 403 and UNREAD_ROLES in message):
+    elif code in (401, 408, 429) or code >= 500 or code == 0:
         kind = Unavailable
     else:
         kind = Refused

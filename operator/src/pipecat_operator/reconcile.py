@@ -15,7 +15,7 @@ from pipecat_operator.conclude import Conclusion
 from pipecat_operator.conditions import EndReason, Phase
 from pipecat_operator.daily import DailyError
 from pipecat_operator.decide import Look, Plan, decide
-from pipecat_operator.kube import ApiError, NotFound, OtherObject, Refused
+from pipecat_operator.kube import ApiError, NotFound, OtherObject, Refused, Unavailable
 from pipecat_operator.loop import Retry
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.observe import Observed, Trouble
@@ -92,7 +92,12 @@ class Reconciler:
             pod = await self._actor.find_pod(observed)
             return decide(replace(observed, pod=pod, pod_looked_for=True), self._clock())
         if plan.look is Look.CAUSE:
-            cause = await self._actor.find_cause(observed)
+            try:
+                cause = await self._actor.find_cause(observed)
+            except Unavailable:
+                if not decisions.has_waited_long(observed, self._clock()):
+                    raise
+                cause = None
             return decide(replace(observed, cause=cause, cause_looked_for=True), self._clock())
         return plan
 

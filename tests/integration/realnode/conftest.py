@@ -14,6 +14,7 @@ from pipecat_local.realnode.images import write_archive
 from pipecat_local.realnode.packages import NotHere, require_root
 from support.pods import IMAGE, Pods
 
+DOWNLOAD = "apt-get --quiet download -o APT::Sandbox::User=root busybox-static"
 APPLETS = ("cat", "grep", "httpd", "id", "ls", "mkdir", "nslookup", "sh", "sleep", "touch")
 
 
@@ -45,7 +46,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
     )
     for command in (
-        ["apt-get", "--quiet", "download", "-o", "APT::Sandbox::User=root", "busybox-static"],
+        # The lists of a fresh machine are empty, or too old.
+        ["sh", "-c", f"{DOWNLOAD} || (apt-get --quiet update && {DOWNLOAD})"],
         ["sh", "-c", "dpkg-deb --extract busybox-static_*.deb ."],
     ):
         subprocess.run(command, cwd=folder, check=True, capture_output=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipecat_operator.conclude import Conclusion, conclude
 from pipecat_operator.conditions import ConditionType, EndReason, Phase
-from pipecat_operator.decide import BODY_MAX, OVERDUE, PATIENCE, SILENCE, Look, decide, give_up
+from pipecat_operator.decide import BODY_MAX, OVERDUE, PATIENCE, SILENCE, Look, decide, give_up, has_waited_long
 from pipecat_operator.observe import ConditionView, Trouble
 from support.objects import NOW, UID, bot, job, observed, pod, running, session, starting
 
@@ -351,3 +351,8 @@ class TestConclude:
         found = conclude(observed(running(), bot(), job=job(), pod=ended))
         assert found.reason in EndReason
         assert len(found.message) < 1200
+
+
+def test_a_cause_that_cannot_be_read_is_not_waited_for_for_ever():
+    assert not has_waited_long(observed(session(age_s=180 + SILENCE.seconds - 1)), NOW)
+    assert has_waited_long(observed(session(age_s=180 + SILENCE.seconds)), NOW)

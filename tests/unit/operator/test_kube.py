@@ -17,7 +17,7 @@ LACKS = 'pods is forbidden: User "x" cannot list resource "pods" in API group ""
         ("PATCH", 500, {"message": "desc = trying to send message larger than max (3000423 vs. 2097152)"}, Refused),
         ("POST", 500, {"message": "etcdserver: leader changed"}, Unavailable),
         ("GET", 403, {"message": LACKS}, Refused),
-        ("GET", 403, {"message": f'{LACKS}: rbac: RBAC: [role.rbac.authorization.k8s.io "x" not found]'}, Unavailable),
+        ("GET", 403, {"message": f'{LACKS}: rbac: RBAC: [role.rbac.authorization.k8s.io "x" not found]'}, Refused),
     ],
     ids=[
         *("test-of-a-patch", "schema", "invalid", "too-large-for-etcd", "too-large-on-the-way", "later"),

@@ -51,7 +51,7 @@ def install(programs: Programs, say: Say) -> None:
     if shutil.which("apt-get") is None:
         raise NotHere(f"These packages are needed, and there is no apt-get to install them with: {names}.")
     say(f"  installing packages: {names}")
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+    for command in (["update"], ["install", "--yes", "--no-remove", "--no-install-recommends", *packages]):
         ran = _apt_get(*command)
         if ran.returncode:
             raise NotHere(f"These packages could not be installed: {names}.\n{(ran.stdout + ran.stderr)[-2000:]}")

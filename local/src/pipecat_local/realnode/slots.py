@@ -81,7 +81,7 @@ def claimed() -> Iterator[Slot]:
             if not free:
                 continue
             clear(slot)
-            if not any(network.subnet_of(slot.network) for network in _routed()):
+            if not any(network.overlaps(slot.network) for network in _routed()):
                 _sweep(slot)
                 yield slot
                 return
@@ -117,6 +117,8 @@ def _lock(slot: Slot) -> Iterator[bool]:
 
 def _routed() -> list[IPv4Network]:
     """What this machine has routes to, this network's and others'."""
-    shown = subprocess.run(["ip", "-json", "-4", "route", "show"], capture_output=True, check=True).stdout
+    shown = subprocess.run(
+        ["ip", "-json", "-4", "route", "show", "table", "all"], capture_output=True, check=True
+    ).stdout
     routes = [route["dst"] for route in json.loads(shown)]
     return [IPv4Network(ip_network(route)) for route in routes if route != "default"]
