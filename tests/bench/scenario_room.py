@@ -97,7 +97,7 @@ async def _session(api: Kube, pods: Pods) -> tuple[float, float]:
     """Seconds until its pod runs, and until it is in the room."""
     spec = {"botRef": {"name": "assistant"}}
     body = {
-        "apiVersion": "pipecat.dev/v1alpha1",
+        "apiVersion": names.API_VERSION,
         "kind": "BotSession",
         "metadata": {"generateName": "s-"},
         "spec": spec,

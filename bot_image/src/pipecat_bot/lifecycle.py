@@ -46,8 +46,6 @@ UNJOINED_S: Final = 5.0
 
 _POLITE: Final = {EndReason.MAX_DURATION, EndReason.STOPPED, EndReason.IDLE}
 """Ends that leave the pipeline time to say what it is saying."""
-
-
 _CUT_SHORT: Final = {EndReason.MAX_DURATION, EndReason.STOPPED}
 """Ends that whoever listens may not expect."""
 

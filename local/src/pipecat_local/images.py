@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pipecat_local.assets import MissingBinary, Say, say_to_stderr
 from pipecat_local.realnode import packages
@@ -132,10 +132,10 @@ def build(images: Sequence[Image] = IMAGES, say: Say = say_to_stderr) -> list[Pa
     by = builder(say)
     say(f"Building with {by.name}")
     base = _base(by, say)
+    arguments = {"BASE": base, "VERSION": "dev", "REVISION": _revision()}
     ARCHIVES.mkdir(parents=True, exist_ok=True)
     for image in images:
         say(f"  {image.name}")
-        arguments = {"BASE": base, "VERSION": "dev", "REVISION": _revision()}
         _build(by, image.tag, ROOT / image.dockerfile, ROOT, arguments)
         part = image.archive.with_suffix(".part")
         part.unlink(missing_ok=True)
@@ -239,28 +239,42 @@ class Content:
 
 def content(archive: Path) -> Content:
     """Of an image saved as docker does."""
-    layers: list[int] = []
+    sizes: list[int] = []
     found: Counter[str] = Counter()
+    for files in layers(archive):
+        sizes.append(sum(files.values()))
+        for path, size in files.items():
+            within = path.partition("site-packages/")[2]
+            if within and path.startswith("/opt/venv/"):
+                found[within.partition("/")[0]] += size
+    return Content(sizes, found)
+
+
+def layers(archive: Path) -> Iterator[dict[str, int]]:
+    """The bytes of each file, by its path, layer by layer from the base up."""
     with tarfile.open(archive) as whole:
-        manifest = whole.extractfile("manifest.json")
-        if manifest is None:
-            raise ValueError(f"{archive} is no image archive")
-        for name in json.loads(manifest.read())[0]["Layers"]:
-            size = 0
-            for path, member in _files(whole, name):
-                size += member
-                within = path.partition("site-packages/")[2]
-                if within and path.startswith("opt/venv/"):
-                    found[within.partition("/")[0]] += member
-            layers.append(size)
-    return Content(layers, found)
+        for layer in _manifest(whole)["Layers"]:
+            with tarfile.open(fileobj=whole.extractfile(layer)) as files:
+                yield {f"/{member.name.removeprefix('./')}": member.size for member in files if member.isfile()}
 
 
-def _files(whole: tarfile.TarFile, layer: str) -> Iterator[tuple[str, int]]:
-    with tarfile.open(fileobj=whole.extractfile(layer)) as files:
-        for member in files:
-            if member.isfile():
-                yield member.name.removeprefix("./"), member.size
+def config(archive: Path) -> dict[str, Any]:
+    """What the image says of itself: user, entrypoint, labels."""
+    with tarfile.open(archive) as whole:
+        told: dict[str, Any] = _json(whole, _manifest(whole)["Config"])["config"]
+        return told
+
+
+def _manifest(whole: tarfile.TarFile) -> dict[str, Any]:
+    found: dict[str, Any] = _json(whole, "manifest.json")[0]
+    return found
+
+
+def _json(whole: tarfile.TarFile, member: str) -> Any:
+    file = whole.extractfile(member)
+    if file is None:
+        raise ValueError(f"{member} of an image archive is no file")
+    return json.loads(file.read())
 
 
 def main() -> None:

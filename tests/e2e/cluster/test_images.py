@@ -1,13 +1,10 @@
 """What is in the images, and what isn't."""
 
-import json
-import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipecat_local.images import IMAGES, MEGABYTE, Image, content
+from pipecat_local.images import IMAGES, MEGABYTE, Image, config, content, layers
 
 UNWANTED = ("/bin/gcc", "/bin/cc", "/bin/pip", "/bin/pip3", "/var/cache/apt/pkgcache.bin", "/root/.cache")
 """Compilers, installers, caches."""
@@ -22,27 +19,10 @@ def image(request: pytest.FixtureRequest) -> Image:
     return made
 
 
-def config(archive: Path) -> dict[str, Any]:
-    """What the image says of itself."""
-    with tarfile.open(archive) as whole:
-        manifest = whole.extractfile("manifest.json")
-        assert manifest
-        told = whole.extractfile(json.loads(manifest.read())[0]["Config"])
-        assert told
-        found: dict[str, Any] = json.loads(told.read())["config"]
-        return found
-
-
-def last_layers(archive: Path) -> list[str]:
-    """The paths of all files that aren't the base's."""
-    with tarfile.open(archive) as whole:
-        manifest = whole.extractfile("manifest.json")
-        assert manifest
-        paths: list[str] = []
-        for layer in json.loads(manifest.read())[0]["Layers"][1:]:
-            with tarfile.open(fileobj=whole.extractfile(layer)) as files:
-                paths += [f"/{member.name.removeprefix('./')}" for member in files if member.isfile()]
-        return paths
+def paths_of(archive: Path) -> set[str]:
+    """All files that aren't the base's."""
+    _, *ours = layers(archive)
+    return {path for files in ours for path in files}
 
 
 def test_it_runs_as_nobody_under_an_init_and_says_what_it_is(image: Image):
@@ -54,20 +34,20 @@ def test_it_runs_as_nobody_under_an_init_and_says_what_it_is(image: Image):
 
 
 def test_nothing_is_in_it_that_only_its_build_needs(image: Image):
-    paths = last_layers(image.archive)
+    paths = paths_of(image.archive)
     assert [path for path in paths if path.endswith(UNWANTED) or "/site-packages/pip/" in path] == []
 
 
 def test_all_of_it_is_compiled(image: Image):
     """On a read-only root nothing can be compiled at start."""
-    paths = set(last_layers(image.archive))
+    paths = paths_of(image.archive)
     sources = {path for path in paths if path.startswith("/opt/") and path.endswith(".py")}
     compiled = {
         f"{folder.rpartition('/')[0]}/{name.split('.cpython-')[0]}.py"
         for folder, _, name in (path.rpartition("/") for path in paths)
         if folder.endswith("/__pycache__")
     }
-    # Not even a compiler can do anything with a template of a source file.
+    # What doesn't compile: templates of source files that some packages bring.
     assert len(sources - compiled) <= 0.01 * len(sources), sorted(sources - compiled)[:20]
 
 
