@@ -1,6 +1,5 @@
 """Where it is measured: a control plane of its own, kwok's nodes, the Daily stand-in, the operator as a process."""
 
-import json
 import re
 import shutil
 import sys
@@ -16,7 +15,7 @@ from pipecat_local.controlplane import Cluster, ControlPlane
 from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import until
 from pipecat_operator.kube import JOBS, SESSIONS, Kube
-from support.operated import DAILY_KEY, Child, Operated, get
+from support.operated import BY_OPERATOR, DAILY_KEY, Child, Operated, get
 
 CRDS = Path(__file__).parents[2] / "crds"
 NODES = 4
@@ -51,15 +50,11 @@ class Site(Operated):
     def writes(self) -> Counter[str]:
         """What the operator wrote in the namespace, by verb and resource; the load's own writes left out."""
         found: Counter[str] = Counter()
-        with self.cluster.audit_log.open() as log:
-            for line in log:
-                if self.namespace not in line or '"userAgent":"Python' not in line:
-                    continue
-                entry = json.loads(line)
-                of = entry["objectRef"]
-                if of.get("namespace") == self.namespace and entry["responseStatus"]["code"] < 300:
-                    sub = f"/{of['subresource']}" if of.get("subresource") else ""
-                    found[f"{entry['verb']} {of['resource']}{sub}"] += 1
+        for entry in self.cluster.audited(self.namespace, BY_OPERATOR):
+            of = entry["objectRef"]
+            if entry["responseStatus"]["code"] < 300:
+                sub = f"/{of['subresource']}" if of.get("subresource") else ""
+                found[f"{entry['verb']} {of['resource']}{sub}"] += 1
         return found
 
     async def until_gone(self, kinds: str) -> None:

@@ -1,7 +1,6 @@
 """From `kubectl apply` to a heard answer, and every polite way a call ends: with the bot's real pipeline in its pod."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -53,9 +52,8 @@ def writes_for(stack: Stack, session: Session) -> list[str]:
     """What the operator wrote for that session, Events aside, by the API server's own audit log."""
     about = {session["metadata"]["name"], session["status"]["jobName"], session["status"]["credentialsSecretName"]}
     written = []
-    for line in stack.cluster.audit_log.read_text().splitlines():
-        event = json.loads(line)
-        target = event.get("objectRef", {})
+    for event in stack.cluster.audited(session["metadata"]["namespace"]):
+        target = event["objectRef"]
         by_operator = event["user"]["username"] == "system:serviceaccount:pipecat-system:pipecat-operator"
         if by_operator and target.get("name") in about:
             written.append("/".join([event["verb"], target["resource"], target.get("subresource", "")]).rstrip("/"))

@@ -18,6 +18,8 @@ from support.keys import DAILY_KEY
 from support.rights import OPERATOR, Right, install
 
 WAIT_S = 40.0
+BY_OPERATOR = '"userAgent":"Python'
+"""In the audit log's lines; kubectl and the control plane have names of their own."""
 SCRIPTED = "scripted:dev"
 REAL = "pipecat-bot:dev"
 """The bot's host, from this checkout."""

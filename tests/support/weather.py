@@ -101,10 +101,9 @@ def until_nothing_is_left(operated: Operated) -> None:
 def made(operated: Operated) -> Counter[str]:
     """How often each Job, Secret and room of the sessions was made."""
     counts = Counter(f"room {name}" for name in operated.daily_state()["made"] if name.startswith(operated.namespace))
-    for line in operated.cluster.audit_log.read_text().splitlines():
-        if '"create"' in line and operated.namespace in line and '"name":"bs-' in line:
-            entry = json.loads(line)
-            of = entry["objectRef"]
-            if of["resource"] in ("jobs", "secrets") and entry["responseStatus"]["code"] < 300:
-                counts[f"{of['resource']} {of['name']}"] += 1
+    for entry in operated.cluster.audited(operated.namespace):
+        of = entry["objectRef"]
+        ours = of["resource"] in ("jobs", "secrets") and of.get("name", "").startswith("bs-")
+        if ours and entry["verb"] == "create" and entry["responseStatus"]["code"] < 300:
+            counts[f"{of['resource']} {of['name']}"] += 1
     return counts

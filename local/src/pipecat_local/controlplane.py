@@ -14,7 +14,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -54,6 +54,7 @@ AUDIT_POLICY: Final = {
         {"level": "Metadata"},
     ],
 }
+AUDIT_LOG_MAX_MB: Final = 1_000_000
 LOOPBACK: Final = "127.0.0.1"
 SERVICES: Final = IPv4Network("10.96.0.0/16")
 NODE_CHOICE: Final = "PodNodeSelector,PodTolerationRestriction"
@@ -99,6 +100,16 @@ class Cluster:
         self.audit_log = folder / "audit.log"
         """One JSON event a line for every write, by whomever."""
         self.kubectl_binary = folder / "kubectl"
+
+    def audited(self, *about: str, since: int = 0) -> Iterator[dict[str, Any]]:
+        """The audit events whose line has all those texts, from that byte of the log on."""
+        wanted = [text.encode() for text in about]
+        with self.audit_log.open("rb") as log:
+            log.seek(since)
+            for line in log:
+                # One that is being written has no end yet.
+                if line.endswith(b"\n") and all(text in line for text in wanted):
+                    yield json.loads(line)
 
     def login(self) -> kopf.ConnectionInfo:
         """The admin's credentials, for pipecat_operator.kube.Kube."""
@@ -301,6 +312,8 @@ class ControlPlane(Cluster):
             f"--audit-log-path={self.audit_log}",
             # A count read from the log right after a call must hold that call.
             "--audit-log-mode=blocking",
+            # In MB. At the default of 100 the log starts anew under whoever reads it.
+            f"--audit-log-maxsize={AUDIT_LOG_MAX_MB}",
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=1000",
             *(self._for_real_nodes(ca, pki, address) if self._site else FOR_PRETENDED_NODES),

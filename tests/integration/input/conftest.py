@@ -19,8 +19,8 @@ from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import wait_until
 from pipecat_operator.conditions import MESSAGE_MAX, EndReason
 from pipecat_operator.kube import TOO_LARGE
-from support.operated import DAILY_KEY, Child, Operated, get
-from support.raw_api import RawApi, read_json
+from support.operated import BY_OPERATOR, DAILY_KEY, Child, Operated, get
+from support.raw_api import RawApi
 
 SETTLED_S = 15.0
 GONE = "Gone"
@@ -162,13 +162,12 @@ class Ground:
 
     def writes(self, since: int) -> Counter[str]:
         """How often the operator wrote to each object, from that byte of the audit log on."""
-        with self.operated.cluster.audit_log.open("rb") as log:
-            log.seek(since)
-            lines = [line for line in log if self.operated.namespace.encode() in line and line.endswith(b"\n")]
-        events = [event for event in map(read_json, lines) if event["userAgent"].startswith("Python")]
-        of = [event["objectRef"] for event in events if event["objectRef"]["resource"] != "leases"]
+        audited = self.operated.cluster.audited(self.operated.namespace, BY_OPERATOR, since=since)
+        of = [event["objectRef"] for event in audited]
         return Counter(
-            f"{ref['resource']}/{ref.get('name')}/{ref.get('subresource', '')}" for ref in of if "name" in ref
+            f"{ref['resource']}/{ref.get('name')}/{ref.get('subresource', '')}"
+            for ref in of
+            if "name" in ref and ref["resource"] != "leases"
         )
 
     def sweeps(self) -> float:

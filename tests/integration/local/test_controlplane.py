@@ -12,6 +12,7 @@ import pytest
 
 from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import wait_until
+from support.raw_api import RawApi
 
 Kubectl = Callable[..., str]
 
@@ -58,10 +59,28 @@ def test_a_service_account_may_do_what_it_was_given_and_nothing_else(cluster: Cl
 def test_writes_are_in_the_audit_log_once_and_reads_are_not(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("create", "configmap", "written", "--namespace", namespace)
     cluster.kubectl("get", "configmap", "written", "--namespace", namespace)
-    events = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
+    events = cluster.audited(namespace)
     ours = [event for event in events if event["requestURI"].startswith(f"/api/v1/namespaces/{namespace}/configmaps")]
     by_admin = [(event["verb"], event["stage"]) for event in ours if event["user"]["username"] == "admin"]
     assert by_admin == [("create", "ResponseComplete")]
+
+
+def test_a_long_audit_log_is_one_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipecat_local.controlplane", "--directory", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        plane = Cluster(tmp_path)
+        plane.create_namespace("first")
+        api = RawApi(plane)
+        # Refused for its size, and on record all the same.
+        job = {"metadata": {"name": "long", "annotations": {"long": "x" * 2_900_000}}}
+        for _ in range(40):
+            assert api("POST", "/apis/batch/v1/namespaces/first/jobs", job)[0] == 422
+        api.close()
+        process.send_signal(signal.SIGTERM)
+    assert plane.audit_log.stat().st_size > 110_000_000
+    assert [event["verb"] for event in plane.audited('"namespaces","name":"first"', '"username":"admin"')] == ["create"]
 
 
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:

@@ -203,10 +203,7 @@ def test_a_life_costs_as_many_status_writes_as_kubelet_s(pods: Any, cluster: Any
     name = pods.run("exec sleep 60", readinessProbe={"exec": {"command": ["true"]}, "periodSeconds": 1})
     pods.until(name, lambda pod: condition(pod, "Ready") == "True")
     pods.kubectl("delete", "pod", name, "--timeout=30s")
-    about = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
-    mine = [
-        e for e in about if e["objectRef"].get("namespace") == pods.namespace and e["objectRef"].get("name") == name
-    ]
+    mine = [event for event in cluster.audited(pods.namespace) if event["objectRef"].get("name") == name]
     written = [e for e in mine if e["verb"] == "patch" and e["objectRef"].get("subresource") == "status"]
     # Pending, Running, Ready, terminated; each accepted at once.
     assert [e["responseStatus"]["code"] for e in written] == [200] * 4
