@@ -280,8 +280,15 @@ def _json(whole: tarfile.TarFile, member: str) -> Any:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m pipecat_local.images", description=__doc__)
-    parser.add_argument("--for-tests", action="store_true", help="those of the stand-ins too")
-    wanted = (*IMAGES, *TEST_IMAGES) if parser.parse_args().for_tests else IMAGES
+    parser.add_argument("--for-tests", action="store_true", help="those of the stand-ins too, where a real node can be")
+    for_tests = parser.parse_args().for_tests
+    wanted = (*IMAGES, *TEST_IMAGES) if for_tests else IMAGES
+    if for_tests:
+        try:
+            packages.require_root()
+        except NotHere as reason:
+            say_to_stderr(f"No images are built for tests: {reason}")
+            return
     try:
         archives = build(wanted)
     except (MissingBinary, NotHere) as missing:

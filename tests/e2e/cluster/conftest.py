@@ -5,7 +5,6 @@ Whose cluster it is, they don't know: they have a kubeconfig, and images that ar
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipecat_local import images
 from pipecat_local.assets import CONTROL_PLANE, HELM_BINARY, find
 from pipecat_local.controlplane import Cluster
 from pipecat_local.realnode.cluster import real_node
+from pipecat_local.realnode.packages import NotHere, require_root
 from support import leaks
 from support.installed import GivenCluster, Installed
 
@@ -25,11 +25,14 @@ GIVEN = "PIPECAT_E2E_KUBECONFIG"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Here, or nowhere."""
-    if os.environ.get(GIVEN) or (sys.platform == "linux" and os.geteuid() == 0):
+    if os.environ.get(GIVEN):
         return
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.skip(f"a real node needs root on Linux, or a cluster by {GIVEN}"))
+    try:
+        require_root()
+    except NotHere as reason:
+        for item in items:
+            if item.path.is_relative_to(Path(__file__).parent):
+                item.add_marker(pytest.mark.skip(f"{reason} Or name a cluster by {GIVEN}."))
 
 
 @asynccontextmanager

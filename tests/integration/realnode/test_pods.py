@@ -1,6 +1,8 @@
 """What a kubelet promises of pods, kept by real containers."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -123,11 +125,20 @@ def test_its_output_can_be_read_and_commands_run_in_it(pods: Pods) -> None:
     assert pods.kubectl("exec", "heard", "--", "sh", "-c", "echo $((6 * 7))") == "42\n"
 
 
+@contextmanager
+def without_kubelet(node: RealNode, runner: asyncio.Runner) -> Iterator[None]:
+    runner.run(node.stop_kubelet())
+    try:
+        yield
+    finally:
+        runner.run(node.start_kubelet())
+
+
 def test_pods_run_on_while_the_kubelet_starts_again(pods: Pods, node: RealNode, runner: asyncio.Runner) -> None:
     pods.run("stays", "sleep 600", terminationGracePeriodSeconds=0)
     before = pods.wait("stays", "condition=Ready")["status"]["containerStatuses"][0]
-    runner.run(node.stop_kubelet())
-    runner.run(node.start_kubelet())
+    with without_kubelet(node, runner):
+        pass
     pods.run("next", "true")
     pods.wait_phase("next", "Succeeded")
     after = pods.get("stays")["status"]["containerStatuses"][0]
@@ -140,11 +151,10 @@ def test_without_its_kubelet_the_node_is_lost_and_its_pods_run_on(
 ) -> None:
     pods.run("alone", "sleep 600", terminationGracePeriodSeconds=0)
     before = pods.wait("alone", "condition=Ready")["status"]["containerStatuses"][0]
-    runner.run(node.stop_kubelet())
-    node.kubectl("wait", "node", node.name, "--for=condition=Ready=Unknown", "--timeout=55s")
-    node.check()
-    assert _condition(pods.wait("alone", "condition=Ready=False"), "PodScheduled") == "True"
-    runner.run(node.start_kubelet())
+    with without_kubelet(node, runner):
+        node.kubectl("wait", "node", node.name, "--for=condition=Ready=Unknown", "--timeout=55s")
+        node.check()
+        assert _condition(pods.wait("alone", "condition=Ready=False"), "PodScheduled") == "True"
     assert pods.wait("alone", "condition=Ready")["status"]["containerStatuses"][0] == before
 
 

@@ -13,6 +13,10 @@ from pipecat_local.assets import Say
 PLUGINS: Final = ("ptp", "host-local", "loopback")
 PLUGINS_PACKAGE: Final = "containernetworking-plugins"
 PLUGIN_FOLDERS: Final = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
+LOCK_S: Final = 300
+"""Machines that have just been started install things of their own."""
+HOW: Final = ("--yes", "--no-remove", "--no-install-recommends", "--option", f"DPkg::Lock::Timeout={LOCK_S}")
+NAMESPACES: Final = ("unshare", "--mount", "--net", "--pid", "--uts", "--fork", "true")
 Programs = Mapping[str, str]
 """The Debian package of each."""
 NODE: Final[Programs] = {
@@ -34,9 +38,13 @@ class NotHere(Exception):
 
 
 def require_root() -> None:
-    """Raises NotHere unless this is root on Linux."""
+    """Raises NotHere unless this is root on Linux, and no container holds it back."""
     if sys.platform != "linux" or os.geteuid() != 0:
         raise NotHere("A real node needs root on Linux: elsewhere use kind, https://kind.sigs.k8s.io.")
+    if subprocess.run(NAMESPACES, capture_output=True, check=False).returncode:
+        raise NotHere(
+            "A real node needs namespaces of its own, which root may not make here: an unprivileged container?"
+        )
 
 
 def install(programs: Programs, say: Say) -> None:
@@ -51,7 +59,18 @@ def install(programs: Programs, say: Say) -> None:
     if shutil.which("apt-get") is None:
         raise NotHere(f"These packages are needed, and there is no apt-get to install them with: {names}.")
     say(f"  installing packages: {names}")
-    for command in (["update"], ["install", "--yes", "--no-remove", "--no-install-recommends", *packages]):
+    for command in (
+        ["update"],
+        [
+            "install",
+            "--yes",
+            "--option",
+            f"DPkg::Lock::Timeout={LOCK_S}",
+            "--no-remove",
+            "--no-install-recommends",
+            *packages,
+        ],
+    ):
         ran = _apt_get(*command)
         if ran.returncode:
             raise NotHere(f"These packages could not be installed: {names}.\n{(ran.stdout + ran.stderr)[-2000:]}")

@@ -16,6 +16,16 @@ def test_only_for_root_on_linux(monkeypatch: pytest.MonkeyPatch, platform: str, 
         packages.require_root()
 
 
+def test_not_for_a_root_without_its_rights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "unshare").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(NotHere, match=r"^A real node needs namespaces"):
+        packages.require_root()
+
+
 def test_without_apt_get_it_names_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotHere, match=r"there is no apt-get .*: .*containerd .*runc"):
