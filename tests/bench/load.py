@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from pipecat_local.processes import until
 from pipecat_operator import names, status
 from pipecat_operator.api import Bot, BotSession, Limits, RoomStatus
 from pipecat_operator.job import job_manifest, room_expiry, secret_manifest
@@ -18,6 +19,9 @@ from support.words import USER_LEFT
 
 CONCURRENCY = 50
 BOT = "bot"
+CLEAN_S = 900.0
+POLL_S = 2
+"""Seldom: whoever is measured pays for each look."""
 TOKEN = "t" * 300
 """As long as a token of Daily's."""
 
@@ -143,6 +147,20 @@ async def remove_all(api: Kube, namespace: str, *resources: Resource) -> None:
 
 async def _delete(api: Kube, resource: Resource, metadata: Object) -> None:
     await api.delete(resource, metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+async def until_gone(api: Kube, namespace: str, *resources: Resource) -> None:
+    """Until there is nothing of these kinds."""
+
+    async def gone() -> bool:
+        for resource in resources:
+            # One is enough to know: a list of ten thousand takes minutes.
+            if (await anext(api.pages(resource, namespace, size=1))).items:
+                return False
+        return True
+
+    kinds = ", ".join(resource.plural for resource in resources)
+    await until(f"{kinds} to go", gone, CLEAN_S, POLL_S)
 
 
 async def at_once(jobs: list[Coroutine[Any, Any, Any]], concurrency: int = CONCURRENCY) -> list[Any]:

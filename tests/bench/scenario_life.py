@@ -3,12 +3,12 @@
 import asyncio
 import sys
 
-from bench.load import Pods, hang_up, session_object, steadily
+from bench.load import Pods, hang_up, session_object, steadily, until_gone
 from bench.report import Row
 from bench.shares import HTTP, KOPF, LOOP, OWN, Shares
 from bench.usage import cpu_s
 from bench.world import PLENTY, Site, World
-from pipecat_operator.kube import SESSIONS
+from pipecat_operator.kube import JOBS, PODS, SESSIONS
 from support.operated import Child
 from support.words import WRITES
 
@@ -64,7 +64,7 @@ async def lives(world: World, site: Site, count: int) -> None:
         await site.until_metric('pipecat_sessions{phase="Running"}', count)
         await steadily([hang_up(world.api, site.namespace, name) for name in pods.names.values()], RATE)
     await site.until_metric("pipecat_sessions_ended_total", ended + count)
-    await site.until_gone("botsessions,jobs,pods")
+    await until_gone(world.api, site.namespace, SESSIONS, JOBS, PODS)
 
 
 def _floor(site: Site, kind: str) -> Child:

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from bench.load import Pods, at_once, hang_up, session_object
+from bench.load import Pods, at_once, hang_up, session_object, until_gone
 from bench.report import Row
 from bench.usage import rss_mb
 from bench.world import PLENTY, Site, World
-from pipecat_operator.kube import SESSIONS
+from pipecat_operator.kube import JOBS, PODS, SESSIONS
 
 ROUNDS = 4
 TTL_S = 5
@@ -22,7 +22,7 @@ async def run(world: World, size: float) -> list[Row]:
         during, after = [], []
         for number in range(1, ROUNDS + 1):
             during.append(await _until_running(world, site, count, pid, number))
-            await site.until_gone("botsessions,jobs,pods")
+            await until_gone(world.api, site.namespace, SESSIONS, JOBS, PODS)
             await asyncio.sleep(SETTLE_S)
             after.append(rss_mb(pid))
     per_1000 = (during[-1] - after[-1]) * 1000 / count

@@ -3,12 +3,12 @@
 import asyncio
 import time
 
-from bench.load import Pods, at_once, hang_up, remove_all, session_object, steadily
+from bench.load import CLEAN_S, Pods, at_once, hang_up, remove_all, session_object, steadily, until_gone
 from bench.report import Row, told
 from bench.usage import cpu_s, peak_rss_mb, rss_mb
-from bench.world import CLEAN_S, PLENTY, Site, World
+from bench.world import PLENTY, Site, World
 from pipecat_local.processes import until
-from pipecat_operator.kube import SESSIONS
+from pipecat_operator.kube import JOBS, PODS, SESSIONS
 
 LEVELS = (1000, 3000, 10000)
 BATCH = 250
@@ -40,7 +40,7 @@ async def run(world: World, size: float) -> list[Row]:
         rows += told(await _restart(world, site, pods, levels[-1]))
         rows += told(await _repeated(site, levels[-1]))
         await remove_all(world.api, site.namespace, SESSIONS)
-        await site.until_gone("botsessions,jobs,pods")
+        await until_gone(world.api, site.namespace, SESSIONS, JOBS, PODS)
         await _idle(site)
         rows.append(Row("population", "RSS after all are gone, floor: before", rss_mb(site.operator.pid), "MB", empty))
     return rows

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.load import BOT, bot_spec, remove_all
+from bench.load import BOT, CLEAN_S, POLL_S, bot_spec, remove_all, until_gone
 from pipecat_local.controlplane import Cluster, ControlPlane
 from pipecat_local.kwok import KwokNodes
 from pipecat_local.processes import until
-from pipecat_operator.kube import JOBS, SESSIONS, Kube
+from pipecat_operator.kube import JOBS, PODS, SECRETS, SESSIONS, Kube
 from support.operated import BY_OPERATOR, DAILY_KEY, Child, Operated, get
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -23,9 +23,6 @@ PLENTY = {"PIPECAT_OPERATOR_DAILY_REQUESTS_PER_SECOND": "5000", "PIPECAT_OPERATO
 """Daily's limits, raised out of the way."""
 QUIET = {"PIPECAT_OPERATOR_LOG_LEVEL": "INFO"}
 """As installed by default."""
-CLEAN_S = 900.0
-POLL_S = 2
-"""Seldom: the operator pays for each look at its metrics."""
 
 
 class Site(Operated):
@@ -56,14 +53,6 @@ class Site(Operated):
                 sub = f"/{of['subresource']}" if of.get("subresource") else ""
                 found[f"{entry['verb']} {of['resource']}{sub}"] += 1
         return found
-
-    async def until_gone(self, kinds: str) -> None:
-        """Until there are no objects of these kinds, comma-separated."""
-
-        async def gone() -> bool:
-            return not self.kubectl("get", kinds, "-o", "name")
-
-        await until(f"{kinds} to go", gone, CLEAN_S, 1)
 
     async def until_metric(self, name: str, value: float, timeout_s: float = CLEAN_S) -> None:
         """Until that metric has reached that value."""
@@ -106,7 +95,7 @@ class World:
                 daily.stop()
                 # While kwok still ends the pods; and the next measurement must not share the machine with it.
                 await remove_all(self.api, name, SESSIONS, JOBS)
-                await site.until_gone("botsessions,jobs,pods,secrets")
+                await until_gone(self.api, name, SESSIONS, JOBS, PODS, SECRETS)
                 site.kubectl("delete", "namespace", name, "--wait=false")
 
 
