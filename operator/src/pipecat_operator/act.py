@@ -31,9 +31,6 @@ from pipecat_operator.observe import Observed, PodView, Trouble, session_of_job
 from pipecat_operator.rooms import RoomDeleter
 from pipecat_operator.tokens import TokenRequest
 
-NEVER_STARTED: Final = frozenset({EndReason.BOT_NOT_FOUND, EndReason.BODY_TOO_LARGE})
-"""Ends before any outside call: there is no room to delete."""
-
 
 class StartFailed(Exception):
     """The room, Secret or Job can't be made, and asking again changes nothing."""
@@ -123,7 +120,7 @@ class Actor:
 
     def delete_room(self, session: BotSession) -> None:
         """Have the session's room deleted, if it is one of ours; it may have been made and not told of."""
-        if session.spec.room.url is None and session.status.end_reason not in NEVER_STARTED:
+        if session.spec.room.url is None:
             room = names.room_name(self._installation, session.metadata.uid)
             self._rooms.delete(room, session.status.room.expires_at if session.status.room else None)
 

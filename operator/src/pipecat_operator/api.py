@@ -16,6 +16,8 @@ from pipecat_operator.conditions import ConditionType, EndReason, Phase
 Json = dict[str, Any]
 Seconds = Annotated[int, Field(ge=0, le=604_800)]
 """Within the widest bounds of the schema, so that every sum of them with a time is one."""
+Bound = Annotated[int, Field(ge=0)]
+"""So many at a time."""
 
 
 CONFIG = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
@@ -104,6 +106,13 @@ class ResourceRequirements(Model):
     limits: Json = Field(default_factory=lambda: {"cpu": "1"})
 
 
+class Capacity(Model):
+    """How much of a bot there may be."""
+
+    max_sessions: Bound | None = None
+    """None: as many as want."""
+
+
 class BotSpec(Model):
     """How to run one bot."""
 
@@ -114,6 +123,7 @@ class BotSpec(Model):
     env: tuple[Json, ...] = ()
     env_from: tuple[Json, ...] = ()
     session: SessionLimits = SessionLimits()
+    capacity: Capacity = Capacity()
     room: Json = Field(default_factory=dict)
     allow_disruption: bool = False
     pod_template: Json = Field(default_factory=dict)
@@ -169,6 +179,13 @@ class User(Model):
     id: str | None = None
 
 
+class Quota(Model):
+    """A bound that the sessions of one group share, in their namespace."""
+
+    group: str
+    max_sessions: Bound
+
+
 class BotSessionSpec(Model):
     """One conversation."""
 
@@ -177,6 +194,7 @@ class BotSessionSpec(Model):
     room: RoomSpec = RoomSpec()
     user: User = User()
     session: SessionLimits = SessionLimits()
+    quota: Quota | None = None
     stop: bool = False
 
 
@@ -198,6 +216,7 @@ class BotSessionStatus(Status):
     credentials_secret_name: str | None = None
     job_name: str | None = None
     pod_name: str | None = None
+    pod_ip: str | None = Field(default=None, alias="podIP")
     started_at: datetime | None = None
     joined_at: datetime | None = None
     ended_at: datetime | None = None

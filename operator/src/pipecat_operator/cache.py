@@ -22,6 +22,7 @@ from pipecat_operator.observe import (
     session_of_job,
     session_of_pod,
 )
+from pipecat_operator.slots import Slots
 
 FRESH = timedelta(seconds=2)
 """A session first seen so soon after its creation was new: creationTimestamp has whole seconds only."""
@@ -54,7 +55,10 @@ class Cache:
         over: Callable[[BotSession], None],
         clock: Callable[[], datetime],
     ) -> None:
-        """``over`` is called with a session that was live until it ended or was deleted, whoever told first."""
+        """``over`` is called with a session that was live until it ended or was deleted, whoever told first.
+
+        Just before it is forgotten: ``may_have_room`` still knows it.
+        """
         self._changed = changed
         self._over = over
         self._clock = clock
@@ -67,6 +71,10 @@ class Cache:
         self._by_bot: defaultdict[BotKey, set[str]] = defaultdict(set)
         self._rooms: dict[str, RoomStatus] = {}
         self._start_troubles: dict[str, Trouble] = {}
+        self._slots = Slots()
+        self._listed: set[str | None] = set()
+        """Namespaces whose sessions were listed once; None: all."""
+        self._inherited: set[str] = set()
 
     # What decisions read
 
@@ -87,6 +95,7 @@ class Cache:
             pod=self._pods.get(_place(session)),
             room=self._rooms.get(uid),
             start_trouble=self._start_troubles.get(uid),
+            needs_slot=not self._slots.holds(uid),
         )
 
     def finished(self, uid: str) -> Finished | None:
@@ -101,6 +110,10 @@ class Cache:
         """How many live sessions name this Bot."""
         return len(self._by_bot.get(bot, ()))
 
+    def may_have_room(self, uid: str) -> bool:
+        """Whether anybody can have made a room for that live session: we, or a leader before us."""
+        return self._slots.holds(uid) or uid in self._inherited
+
     def has_bot(self, bot: BotKey) -> bool:
         """Whether there is such a Bot."""
         return bot in self._bots
@@ -112,6 +125,13 @@ class Cache:
     def uids(self) -> tuple[str, ...]:
         """Every live session."""
         return tuple(self._sessions)
+
+    # Who may start
+
+    def take_slot(self, uid: str) -> str | None:
+        """Give the session, whose Bot is there, a slot until its end; why not, if all are taken."""
+        session = self._sessions[uid]
+        return self._slots.take(session, self._bots[_bot_key(session)])
 
     # What the watches, and our own writes, tell
 
@@ -132,9 +152,13 @@ class Cache:
         if session.status.phase and session.status.phase.finished:
             self._finish(uid, session)
         elif uid not in self._finished:
+            if uid not in self._sessions and self._listed.isdisjoint((None, session.metadata.namespace)):
+                self._inherited.add(uid)
             self._sessions[uid] = session
             self._seen_at.setdefault(uid, self._first_seen(session))
             self._by_bot[_bot_key(session)].add(uid)
+            if _has_started(session) or _place(session) in self._jobs:
+                self._slots.hold(session)
             if session.status.room:
                 self._rooms.pop(uid, None)
         self._changed(uid)
@@ -171,6 +195,8 @@ class Cache:
                 self._jobs.pop(place, None)
                 return
             view = replace(view, gone=True)
+        if self._lives(place):
+            self._slots.hold(self._sessions[uid])
         if view != self._jobs.get(place):
             self._jobs[place] = view
             self._changed(uid)
@@ -200,6 +226,7 @@ class Cache:
         for uid, at, seen in known:
             if uid not in uids and namespace in (None, at) and seen <= version:
                 self.drop(uid)
+        self._listed.add(namespace)
 
     def retain_bots(self, namespace: str | None, uids: Set[str], version: int) -> None:
         """As for sessions."""
@@ -241,9 +268,9 @@ class Cache:
     def drop(self, uid: str) -> None:
         """There is no such session any more."""
         session = self._sessions.get(uid)
-        self._drop(uid)
         if session:
             self._over(session)
+        self._drop(uid)
         # For the queue to give up its wake-up.
         self._changed(uid)
 
@@ -293,6 +320,7 @@ class Cache:
     def _drop(self, uid: str) -> None:
         session = self._sessions.pop(uid, None)
         if session:
+            self._slots.release(session)
             self._by_bot[_bot_key(session)].discard(uid)
             if not self._by_bot[_bot_key(session)]:
                 del self._by_bot[_bot_key(session)]
@@ -300,6 +328,12 @@ class Cache:
             self._pods.pop(_place(session), None)
         for kept in (self._seen_at, self._finished, self._rooms, self._start_troubles):
             kept.pop(uid, None)
+        self._inherited.discard(uid)
+
+
+def _has_started(session: BotSession) -> bool:
+    """Whether its status tells that a leader before us gave it a slot."""
+    return bool(session.status.job_name) or session.status.phase not in (None, Phase.PENDING)
 
 
 def _without_body(session: Object) -> Object:

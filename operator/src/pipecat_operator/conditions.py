@@ -64,6 +64,7 @@ class EndReason(StrEnum):
     BOT_NOT_FOUND = "BotNotFound"
     ROOM_FAILED = "RoomFailed"
     BODY_TOO_LARGE = "BodyTooLarge"
+    CAPACITY_REACHED = "CapacityReached"
     INVALID_POD_TEMPLATE = "InvalidPodTemplate"
 
     @property

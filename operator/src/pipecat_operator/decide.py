@@ -32,7 +32,7 @@ AWAY: Final = "Nothing failed in that time: the operator was away, or its clock 
 
 
 class Look(StrEnum):
-    """What to read from the API server before deciding again."""
+    """What to learn before deciding again."""
 
     JOB = "job"
     """Is the Job really gone? The cache may lag."""
@@ -40,6 +40,8 @@ class Look(StrEnum):
     """How did it end? Its Job says that it did, and of two watches either may lag."""
     CAUSE = "cause"
     """Which warning events tell why the bot does not start?"""
+    SLOT = "slot"
+    """May one more session live? It is given a slot if so; asked of the cache, not of the API server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,14 @@ def _before_job(observed: Observed, now: datetime) -> Plan:
     if (size := body_size(observed)) > BODY_MAX:
         message = f"spec.body is {size} bytes as JSON; at most {BODY_MAX} are carried. Send a reference instead."
         return finish(observed, Conclusion(EndReason.BODY_TOO_LARGE, message), now)
+    if observed.full is not None:
+        return finish(observed, Conclusion(EndReason.CAPACITY_REACHED, observed.full), now)
     trouble = _start_trouble(observed)
     if now >= deadline:
         away = Trouble(EndReason.START_TIMEOUT, AWAY, observed.seen_at)
         return finish(observed, _start_timeout(observed, trouble or away), now)
+    if observed.bot is not None and observed.needs_slot:
+        return Plan(look=Look.SLOT)
     return replace(_tell(observed, trouble, now), start=observed.bot is not None, wake_at=deadline)
 
 

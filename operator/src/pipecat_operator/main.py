@@ -143,13 +143,15 @@ async def _lead(
 ) -> None:
     """Everything only the leader does, until stopped."""
     rooms = RoomDeleter(daily, now)
+    cache: Cache
     queue: KeyedQueue
 
     def changed(uid: str) -> None:
         queue.add(uid)
 
     def over(session: BotSession) -> None:
-        actor.delete_room(session)
+        if cache.may_have_room(session.metadata.uid):
+            actor.delete_room(session)
         if session.status.end_reason and session.status.phase and session.status.phase.finished:
             metrics.ended(session.status.end_reason)
 

@@ -79,6 +79,8 @@ class PodView:
     exit_reason: str
     termination_message: str
     finished_at: datetime | None
+    ip: str | None = None
+    """None: not told yet."""
     gone: bool = False
 
     @property
@@ -107,6 +109,10 @@ class Observed:
     job_is_gone: bool | None = None
     """Read from the API server, not the cache; None: not asked yet."""
     cause_looked_for: bool = False
+    needs_slot: bool = False
+    """It has none yet, without which it may not start."""
+    full: str | None = None
+    """It wanted a slot and got none: whose are all taken, and what to do about it."""
     pod_looked_for: bool = False
     """``pod`` was read from the API server, not from the cache."""
 
@@ -167,6 +173,7 @@ def pod_view(pod: Object) -> PodView:
         exit_reason=ended.get("reason") or "",
         termination_message=ended.get("message") or status.get("message") or "",
         finished_at=_time(ended.get("finishedAt")),
+        ip=status.get("podIP"),
     )
 
 

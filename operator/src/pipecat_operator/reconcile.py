@@ -84,7 +84,11 @@ class Reconciler:
 
     async def _decide(self, observed: Observed) -> Plan:
         """A decision may first want to know more than the cache holds."""
-        plan = decide(observed, self._clock())
+        now = self._clock()
+        plan = decide(observed, now)
+        if plan.look is Look.SLOT:
+            full = self._cache.take_slot(observed.session.metadata.uid)
+            return decide(replace(observed, needs_slot=False, full=full), now)
         if plan.look is Look.JOB:
             observed = replace(observed, job_is_gone=await self._actor.job_is_gone(observed.session))
             return decide(observed, self._clock())

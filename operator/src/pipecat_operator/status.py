@@ -61,6 +61,7 @@ def running(session: BotSession, pod: PodView, now: datetime) -> BotSessionStatu
         phase=Phase.RUNNING,
         message=None,
         pod_name=pod.name,
+        pod_ip=pod.ip,
         joined_at=pod.ready_at,
     )
 

@@ -16,6 +16,7 @@ SESSION: dict[str, Any] = {
     "room": {"enable_chat": True},
     "user": {"name": "Ada", "id": "7"},
     "session": {"idleTimeoutSeconds": 5},
+    "quota": {"group": "acme", "maxSessions": 5},
 }
 BOT: dict[str, Any] = {"image": "x:1"}
 OPERATORS_OWN = {"name": "x", "exp": 1, "nbf": 1, "eject_at_room_exp": False, "eject_after_elapsed": 1}
@@ -57,6 +58,9 @@ def changed(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("body", {"x": {"y": ["deep", {"z": 1}]}}),
         ("session.ttlSecondsAfterFinished", 0),
         ("session.maxDurationSeconds", 86400),
+        ("quota", None),
+        ("quota.maxSessions", 0),
+        ("quota.group", "x" * 63),
         ("stop", True),
     ],
 )
@@ -94,6 +98,12 @@ def test_a_session_may_bring_a_room(apply: Apply):
         ("body", "text", "must be of type object"),
         ("typo", 1, 'unknown field "spec.typo"'),
         ("user.id", "x" * 37, "may not be more than 36"),
+        ("quota", {"group": "acme"}, "spec.quota.maxSessions: Required value"),
+        ("quota", {"maxSessions": 5}, "spec.quota.group: Required value"),
+        ("quota.maxSessions", -1, "should be greater than or equal to 0"),
+        ("quota.group", "Acme", "spec.quota.group in body should match"),
+        ("quota.group", "a.b", "spec.quota.group in body should match"),
+        ("quota.group", "x" * 64, "may not be more than 63"),
     ],
 )
 def test_a_session_may_not(apply: Apply, path: str, value: Any, says: str):
@@ -119,6 +129,9 @@ def test_a_room_of_ones_own_takes_no_properties_here(apply: Apply, more: dict[st
         ("user", None),
         ("session.idleTimeoutSeconds", 6),
         ("session", None),
+        ("quota.maxSessions", 6),
+        ("quota.group", "other"),
+        ("quota", None),
     ],
 )
 def test_all_but_stop_is_immutable(apply: Apply, path: str, value: Any):
@@ -152,6 +165,9 @@ def test_names_fit_a_label(apply: Apply, kind: str):
         ("podTemplate", {"spec": {"nodeSelector": {"a": "b"}}}),
         ("room", {"privacy": "public", "enable_recording": "cloud"}),
         ("allowDisruption", True),
+        ("capacity", {}),
+        ("capacity.maxSessions", 0),
+        ("capacity.maxSessions", 10_000),
     ],
 )
 def test_a_bot_may(apply: Apply, path: str, value: Any):
@@ -193,6 +209,8 @@ def test_a_bot_may(apply: Apply, path: str, value: Any):
         ),
         *(("room", {word: value}, "of a room are the operator's") for word, value in OPERATORS_OWN.items()),
         ("session", {"joinTimeoutSeconds": 0}, "should be greater than or equal to 1"),
+        ("capacity.maxSessions", -1, "should be greater than or equal to 0"),
+        ("capacity.maxSessions", "many", "must be of type integer"),
     ],
 )
 def test_a_bot_may_not(apply: Apply, path: str, value: Any, says: str):

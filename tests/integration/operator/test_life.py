@@ -30,7 +30,7 @@ def test_a_whole_life_and_nothing_left(operated: Operated):
     user, bot = (jwt.decode(secret[key], DAILY_KEY, algorithms=["HS256"]) for key in ("userToken", "botToken"))
     assert (bot["o"], user["o"], user["u"], user["ud"], user["r"]) == (True, False, "Ada", "7", status["room"]["name"])
     (pod,) = operated.items("pods")
-    assert pod["metadata"]["name"] == status["podName"]
+    assert (pod["metadata"]["name"], pod["status"]["podIP"]) == (status["podName"], status["podIP"])
 
     # The user hangs up: the scripted bot says so when it is told to end.
     operated.kubectl("delete", "pod", status["podName"], "--wait=false")

@@ -36,6 +36,35 @@ class TestBeforeTheJob:
         room = len('{"text":""}')
         assert decide(observed(session(body={"text": "x" * (BODY_MAX - room)}), bot()), NOW).start
 
+    def test_a_slot_is_asked_for_before_any_outside_call(self):
+        wants = observed(session(), bot(), needs_slot=True)
+        plan = decide(wants, NOW)
+        assert (plan.look, plan.start, plan.status) == (Look.SLOT, False, None)
+        assert decide(replace(wants, needs_slot=False), NOW).start
+
+    def test_without_a_slot_it_ends_at_once(self):
+        plan = decide(observed(session(), bot(), full="Bot 'assistant' has all"), NOW)
+        assert (plan.start, plan.status.phase, plan.status.end_reason) == (
+            False,
+            Phase.FAILED,
+            EndReason.CAPACITY_REACHED,
+        )
+        assert (plan.status.message, plan.event.message) == ("Bot 'assistant' has all",) * 2
+
+    @pytest.mark.parametrize(
+        ("of", "known"),
+        [
+            (session(), {}),
+            (session(stop=True), {"a_bot": bot()}),
+            (session(body={"text": "x" * BODY_MAX}), {"a_bot": bot()}),
+            (session(age_s=180), {"a_bot": bot()}),
+        ],
+        ids=["no-bot", "stopped", "large-body", "too-late"],
+    )
+    def test_who_will_not_start_asks_for_no_slot(self, of, known):
+        plan = decide(observed(of, needs_slot=True, **known), NOW)
+        assert (plan.look, plan.start) == (None, False)
+
     def test_a_missing_bot_is_waited_for_and_told_once(self):
         plan = decide(observed(session()), NOW)
         assert not plan.start
@@ -96,9 +125,11 @@ class TestBeforeTheJob:
 
 class TestBeforeTheRoom:
     def test_a_ready_pod_is_running(self):
-        plan = decide(observed(starting(), bot(), job=job(), pod=pod(phase="Running", ready_at=NOW)), NOW)
+        plan = decide(
+            observed(starting(), bot(), job=job(), pod=pod(phase="Running", ready_at=NOW, ip="10.0.0.7")), NOW
+        )
         assert (plan.status.phase, plan.status.joined_at) == (Phase.RUNNING, NOW)
-        assert plan.status.pod_name == f"bs-{UID}-x"
+        assert (plan.status.pod_name, plan.status.pod_ip) == (f"bs-{UID}-x", "10.0.0.7")
 
     def test_a_young_job_is_waited_for(self):
         plan = decide(observed(starting(), bot(), job=job(), pod=pod()), NOW)
