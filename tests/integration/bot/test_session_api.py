@@ -59,6 +59,7 @@ def stop(hosted: Hosted) -> str:
     outcome = hosted.outcome()
     assert (outcome.code, outcome.reason) == (0, "Stopped"), outcome.log
     assert "The bot's own last line" in outcome.log
+    assert "the app's own last line" in outcome.log
     assert "did not end in time" not in outcome.log
     return outcome.log
 

@@ -1,6 +1,7 @@
 """A bot written for Pipecat Cloud, with HTTP routes of its own: they read what it knows and make it speak."""
 
 import asyncio
+import contextlib
 import sys
 
 from fastapi import WebSocket
@@ -19,6 +20,15 @@ from pipecatcloud_system import app
 worker: PipelineWorker | None = None
 session: dict[str, object] = {}
 said: "asyncio.Queue[str]" = asyncio.Queue()
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_):
+    yield
+    print("the app's own last line", file=sys.stderr)
+
+
+app.router.lifespan_context = lifespan
 
 
 class Line(BaseModel):
