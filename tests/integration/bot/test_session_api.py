@@ -103,8 +103,10 @@ def test_a_websocket_of_the_bots_own(hosted: Hosted) -> None:
     assert closed.value.rcvd.code == 1012
 
 
-def test_a_request_that_is_never_answered_does_not_hold_up_the_end(hosted: Hosted, ask: Client) -> None:
-    ask.http.request("GET", "/never")
+@pytest.mark.parametrize("path", ["/never", "/blocks"])
+def test_a_request_that_is_never_answered_does_not_hold_up_the_end(path: str, hosted: Hosted, ask: Client) -> None:
+    """Be it on the event loop or on a thread."""
+    ask.http.request("GET", path)
     hosted.wait_for_log("asked for ever")
     stop(hosted)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import time
 
 from fastapi import WebSocket
 from loguru import logger
@@ -68,6 +69,12 @@ async def length(body: dict):
 async def never():
     print("asked for ever", file=sys.stderr)
     await asyncio.Event().wait()
+
+
+@app.get("/blocks")
+def blocks():
+    print("asked for ever", file=sys.stderr)
+    time.sleep(600)
 
 
 @app.get("/broken")
