@@ -5,6 +5,7 @@ up before, from the standard library alone.
 """
 
 import argparse
+import contextlib
 import gc
 import os
 import signal
@@ -21,7 +22,7 @@ from pipecat_bot.redaction import redact_output, redactor, secrets_of
 
 if TYPE_CHECKING:
     from pipecat_bot.environment import Environment
-    from pipecat_bot.host import Host
+    from pipecat_bot.host import Host, Routes
     from pipecat_bot.loader import Bot
 
 
@@ -41,7 +42,7 @@ class Session:
         self._stop_at_once_when_asked()
         address = os.environ.get("POD_IP") or "127.0.0.1"
         try:
-            readiness.serve(address, self.in_room)
+            probes = readiness.serve(address, self.in_room)
         except OSError as error:
             return _bad(f"Cannot listen on {address}:{readiness.PORT}: {error.strerror}. Set POD_IP to a free address.")
         from pipecat_bot import environment  # noqa: PLC0415
@@ -50,9 +51,9 @@ class Session:
             told = environment.read(os.environ)
         except environment.BadEnvironment as error:
             return _bad(str(error))
-        return self._run_bot(told)
+        return self._run_bot(told, probes)
 
-    def _run_bot(self, told: "Environment") -> Ending:
+    def _run_bot(self, told: "Environment", probes: readiness.Readiness) -> Ending:
         import asyncio  # noqa: PLC0415
 
         from loguru import logger  # noqa: PLC0415
@@ -71,14 +72,14 @@ class Session:
         finally:
             gc.freeze()
             gc.enable()
-        return asyncio.run(self._host_bot(told, bot))
+        return asyncio.run(self._host_bot(told, bot, _routes(probes)))
 
-    async def _host_bot(self, told: "Environment", bot: "Bot") -> Ending:
+    async def _host_bot(self, told: "Environment", bot: "Bot", routes: "Routes") -> Ending:
         from pipecat_bot import host  # noqa: PLC0415
 
         host.add_setup_file(told)
         self._host = host.Host(told, self._last_words)
-        return await self._host.run(bot, host.runner_arguments(told))
+        return await self._host.run(bot, host.runner_arguments(told), routes)
 
     def _stop_at_once_when_asked(self) -> None:
         """Until there is a host: nothing is running yet that could be ended politely."""
@@ -88,6 +89,16 @@ class Session:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+
+
+def _routes(probes: readiness.Readiness) -> "Routes":
+    """Of a bot whose file asked for them; the others' start isn't held up by a web server."""
+    system = sys.modules.get("pipecatcloud_system")
+    if system is None:
+        return contextlib.nullcontext()
+    from pipecat_bot import session_api  # noqa: PLC0415
+
+    return session_api.served(system.app, probes)
 
 
 _bad = partial(Ending, EndReason.BAD_CONFIG)

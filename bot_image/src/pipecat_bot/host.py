@@ -33,13 +33,21 @@ from pipecat_bot.lifecycle import (
     wake_at,
 )
 from pipecat_bot.loader import Bot
+from pipecat_bot.session_arguments import daily_type
+
+Routes = contextlib.AbstractAsyncContextManager[None]
+"""The bot's own HTTP routes are served while in it. Entering raises NotServed."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
+class NotServed(Exception):
+    """The bot's own HTTP routes can't be served; the text says why."""
+
+
 def runner_arguments(environment: Environment) -> DailyRunnerArguments:
     """What ``bot()`` is handed. Signals and idleness are the host's, so Pipecat's handling of both is off."""
-    arguments = DailyRunnerArguments(
+    arguments = daily_type()(
         room_url=environment.room_url,
         token=environment.token.get_secret_value(),
         body=environment.body,
@@ -80,11 +88,11 @@ class Host:
         """Something happened. On the event loop's thread."""
         self._move(after(self._state, event, time.monotonic()))
 
-    async def run(self, bot: Bot, arguments: DailyRunnerArguments) -> Ending:
-        """Until the session has ended; answers why."""
+    async def run(self, bot: Bot, arguments: DailyRunnerArguments, routes: Routes) -> Ending:
+        """Until the session has ended; answers why. ``routes``: from before ``bot()`` begins until it has ended."""
         attachment.attach(self._attachment)
         self._own_signals()
-        self._bot = asyncio.create_task(self._run_bot(bot, arguments), name="bot")
+        self._bot = asyncio.create_task(self._run_bot(bot, arguments, routes), name="bot")
         while self._state.step is not Step.EXIT:
             self._changed.clear()
             wake = wake_at(self._state, self._limits)
@@ -130,9 +138,12 @@ class Host:
         self._doing.add(task)
         task.add_done_callback(self._doing.discard)
 
-    async def _run_bot(self, bot: Bot, arguments: DailyRunnerArguments) -> None:
+    async def _run_bot(self, bot: Bot, arguments: DailyRunnerArguments, routes: Routes) -> None:
         try:
-            await bot(arguments)
+            async with routes:
+                await bot(arguments)
+        except NotServed as error:
+            self.tell(BotRaised(str(error)))
         except (asyncio.CancelledError, SystemExit) as error:
             code = error.code if isinstance(error, SystemExit) else None
             self.tell(BotRaised(f"bot() exited with {code}.") if code else BotReturned())

@@ -16,6 +16,8 @@ class NoBot(Exception):
 def load(path: Path) -> Bot:
     """Import ``path`` as module ``bot``, its folder first on the import path, and answer its ``bot``.
 
+    Last on the path is what Pipecat Cloud's bots import and is not installed: ``session_arguments`` tells of it.
+
     Raises:
         NoBot: no such file, or no ``bot`` in it.
         BaseException: whatever the file raises.
@@ -28,6 +30,7 @@ def load(path: Path) -> Bot:
     module = importlib.util.module_from_spec(spec)
     sys.modules["bot"] = module
     sys.path.insert(0, str(path.resolve().parent))
+    sys.path.append(str(Path(__file__).with_name("last_on_path")))
     spec.loader.exec_module(module)
     bot = getattr(module, "bot", None)
     if not callable(bot):

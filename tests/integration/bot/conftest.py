@@ -78,7 +78,7 @@ class Hosted:
     def __init__(self, process: subprocess.Popen[bytes], folder: Path, address: str) -> None:
         self.process = process
         self._folder = folder
-        self._address = address
+        self.address = address
 
     @property
     def log(self) -> str:
@@ -88,7 +88,7 @@ class Hosted:
     def http(self, path: str) -> int:
         """Status of a probe; 0 when nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://{self._address}:8080{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.address}:8080{path}", timeout=5) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

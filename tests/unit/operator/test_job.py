@@ -66,6 +66,14 @@ def test_a_room_of_ones_own_brings_its_token_by_reference():
     assert token["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "bot"}
 
 
+def test_the_bot_learns_its_address_and_names_its_port():
+    """For its probes and its own HTTP routes."""
+    _, _, container = made()
+    address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    assert address in container["env"]
+    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+
+
 def test_live_calls_are_not_consolidated_away_unless_the_bot_says_so():
     kept = made()[0]["spec"]["template"]["metadata"]["annotations"]
     assert kept["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
