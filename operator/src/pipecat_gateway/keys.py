@@ -56,7 +56,7 @@ def anyone(_token: str) -> Key:
 class Entry(BaseModel):
     """One entry of the Secret: a key as it is stored, by its id."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel, validate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
 
     hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     """SHA-256 of the token, as hex digits. Not a slow hash: nobody guesses 256 random bits."""
@@ -127,17 +127,18 @@ def ring_of(entries: Mapping[str, bytes]) -> tuple[KeyRing, list[str]]:
 
 def explained(error: ValidationError) -> list[str]:
     """What is wrong with an entry, by field and without any value: one may be a token."""
-    told = []
+    told: dict[str, str] = {}
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         field = str(problem["loc"][0]) if problem["loc"] else ""
         if problem["type"] == "extra_forbidden":
             fields = ", ".join(known.alias or name for name, known in Entry.model_fields.items())
-            told.append(f"{field}: is no field of a key; there are {fields}")
+            told[field] = f"{field}: is no field of a key; there are {fields}"
         elif field:
-            told.append(f"{field}: {problem['msg']}")
+            # The first is what is wrong; others may only follow from it.
+            told.setdefault(field, f"{field}: {problem['msg']}")
         else:
-            told.append("is not a JSON object")
-    return told
+            told[field] = "is not a JSON object"
+    return list(told.values())
 
 
 def checked_id(key_id: str) -> str:

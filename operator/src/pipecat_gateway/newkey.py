@@ -31,15 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     try:
         token = new_token(checked_id(chosen.id), chosen.kind)
-        entry = Entry(
-            hash=hash_of(token),
-            kind=chosen.kind,
-            bots=None if chosen.bots is None else tuple(chosen.bots.split(",")),
-            tenant=chosen.tenant,
-            rate=chosen.rate,
-            max_sessions=chosen.max_sessions,
-            owner=chosen.may_own,
-            recording=chosen.may_record,
+        entry = Entry.model_validate(
+            {
+                "hash": hash_of(token),
+                "kind": chosen.kind,
+                "bots": None if chosen.bots is None else tuple(chosen.bots.split(",")),
+                "tenant": chosen.tenant,
+                "rate": chosen.rate,
+                "maxSessions": chosen.max_sessions,
+                "owner": chosen.may_own,
+                "recording": chosen.may_record,
+            }
         )
     except ValidationError as error:
         parser.error("; ".join(explained(error)))
