@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -9,6 +10,9 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pipecat_gateway.errors import Problem
 from pipecat_gateway.paths import QUIET, path_of
+
+UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
+"""What aiohttp raises, and logs, of a request that is no HTTP; it quotes it."""
 
 
 def bounded(most: int) -> Middleware:
@@ -35,7 +39,7 @@ async def body(request: web.Request, timeout_s: float) -> bytes:
     """All of the request's body.
 
     Raises:
-        Problem: it took too long to arrive, or isn't encoded as it says.
+        Problem: it took too long to arrive (as does, to aiohttp, a chunk that is none), or isn't encoded as it says.
         HTTPRequestEntityTooLarge: it is longer than the app's client_max_size.
     """
     try:
@@ -52,7 +56,7 @@ class NothingOfTheRequest(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrites the record; none is left out."""
-        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        if record.exc_info and isinstance(record.exc_info[1], UNREADABLE):
             record.msg, record.args, record.exc_info = (
                 "A request was refused: it is no HTTP that can be read.",
                 (),

@@ -79,7 +79,7 @@ def test_what_it_refuses(capsys, arguments, told):
 
 def test_the_guides_commands_are_ones_that_it_takes(capsys):
     text = GUIDE.read_text().replace("\\\n", " ")
-    typed = re.findall(r"python -m pipecat_gateway\.newkey (--[^|\n]+)\|([^\n]*)", text)
+    typed = re.findall(r"python -m pipecat_gateway\.newkey (--[^|\n]+)\|\s*([^\n]*)", text)
     assert typed
     for arguments, applied in typed:
         made(capsys, *shlex.split(arguments))
