@@ -8,6 +8,9 @@ import sys
 from aiohttp import web
 from loguru import logger
 
+from pipecat_gateway import limits
+from pipecat_gateway.keyfile import KeyFolder
+from pipecat_gateway.keys import anyone
 from pipecat_gateway.server import Server
 from pipecat_gateway.sessions import Sessions
 from pipecat_gateway.settings import PREFIX, Settings, load
@@ -31,18 +34,25 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    keys = KeyFolder(settings.keys) if settings.keys else None
+    if keys:
+        keys.refresh()
     async with connected() as kube:
         sessions = Sessions(kube, settings.namespace)
         runner = web.AppRunner(
-            Server(settings, sessions).app(),
+            Server(settings, sessions, keys.find if keys else anyone).app(),
             access_log=None,
+            logger=limits.connection_logger(),
+            # From when a connection is made, too, so it also bounds how slowly a request's head may come.
+            keepalive_timeout=settings.idle_seconds,
             # A caller who goes away before the answer is noticed by its request's cancellation.
             handler_cancellation=True,
             shutdown_timeout=settings.drain_seconds + LAST_ANSWERS_S,
         )
         await runner.setup()
         await listen(runner, settings)
-        watching, stopped = asyncio.create_task(sessions.run()), asyncio.create_task(stop.wait())
+        watching = asyncio.gather(sessions.run(), *([keys.follow()] if keys else []))
+        stopped = asyncio.create_task(stop.wait())
         await asyncio.wait((watching, stopped), return_when=asyncio.FIRST_COMPLETED)
         loop.call_later(0 if watching.done() else settings.drain_seconds, sessions.give_up)
         await runner.cleanup()
@@ -72,7 +82,7 @@ async def listen(runner: web.AppRunner, settings: Settings) -> None:
 def main() -> None:
     """Read the settings, serve."""
     parser = argparse.ArgumentParser(prog="python -m pipecat_gateway")
-    parser.add_argument("--insecure", action="store_true", help="listen beyond loopback although there are no API keys")
+    parser.add_argument("--insecure", action="store_true", help="listen beyond loopback without API keys")
     try:
         settings = load(parser.parse_args().insecure)
         logs.configure(settings.log_level, settings.log_format)

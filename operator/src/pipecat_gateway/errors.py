@@ -1,6 +1,7 @@
 """What a caller is told when something fails: an HTTP status, and a body with string ``error`` and ``code``."""
 
 import json
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -8,13 +9,14 @@ from pipecat_operator.kube import AlreadyExists, ApiError, Conflict, NotFound, O
 
 
 class Problem(Exception):
-    """An answer that isn't success. ``error`` is for people, ``code`` for programs."""
+    """An answer that isn't success. ``error`` is for people, ``code`` and ``headers`` are for programs."""
 
-    def __init__(self, status: int, code: str, error: str) -> None:
+    def __init__(self, status: int, code: str, error: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(error)
         self.status = status
         self.code = code
         self.error = error
+        self.headers = headers
 
     def response(self) -> web.Response:
         """As HTTP."""
@@ -22,6 +24,7 @@ class Problem(Exception):
             status=self.status,
             body=json.dumps({"error": self.error, "code": self.code}).encode(),
             content_type="application/json",
+            headers=self.headers,
         )
 
 

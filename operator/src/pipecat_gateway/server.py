@@ -9,19 +9,18 @@ from aiohttp import web
 from loguru import logger
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from pipecat_gateway import requests
+from pipecat_gateway import cors, limits, requests
+from pipecat_gateway.access import KEY, Find, access
 from pipecat_gateway.errors import Problem
+from pipecat_gateway.paths import QUIET, STARTS, path_of, starts
 from pipecat_gateway.requests import Start
-from pipecat_gateway.sessions import Sessions
+from pipecat_gateway.sessions import Sessions, not_there
 from pipecat_gateway.settings import Settings
 from pipecat_operator.api import BotSession
 from pipecat_operator.kube import ApiError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-STARTS = ("/start_bot", "/start", "/v1/public/{bot}/start")
-QUIET = ("/healthz", "/readyz", "/metrics")
-"""Asked all the time by machines: not logged."""
 BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 240)
 TIDY_S = 5.0
 """At the end, for the stop of sessions that nobody waits for any more."""
@@ -32,9 +31,10 @@ CLIENT_GONE = 499
 class Server:
     """Starts, reads and stops sessions over HTTP."""
 
-    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+    def __init__(self, settings: Settings, sessions: Sessions, find: Find) -> None:
         self._settings = settings
         self._sessions = sessions
+        self._find = find
         self._tidying: set[asyncio.Task[None]] = set()
         self._registry = CollectorRegistry()
         self._answers = Histogram(
@@ -53,7 +53,10 @@ class Server:
 
     def app(self) -> web.Application:
         """All routes."""
-        app = web.Application(middlewares=[self._middleware], client_max_size=requests.REQUEST_MAX)
+        bounds = limits.bounded(self._settings.open_requests)
+        who = access(self._find, self._settings.bot)
+        app = web.Application(middlewares=[self._middleware, bounds, who], client_max_size=requests.REQUEST_MAX)
+        app.on_response_prepare.append(cors.headers(self._settings.cors_origins))
         guide, runner, cloud = STARTS
         app.add_routes(
             [
@@ -72,11 +75,11 @@ class Server:
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Problems as JSON, CORS, the request counted and logged."""
+        """Problems as JSON, preflights, the request counted and logged."""
         began = time.monotonic()
         try:
-            preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-            answer = web.Response(status=204) if preflight else await handler(request)
+            asked = cors.is_preflight(request)
+            answer = cors.preflight(request, self._settings.cors_origins) if asked else await handler(request)
         except asyncio.CancelledError:
             self._note(request, CLIENT_GONE, "gone", began)
             raise
@@ -87,45 +90,52 @@ class Server:
             self._note(request, problem.status, problem.code, began, cause)
         else:
             self._note(request, answer.status, "ok", began)
-        self._cors(request, answer)
         return answer
 
     def _note(
         self, request: web.Request, status: int, outcome: str, began: float, cause: BaseException | None = None
     ) -> None:
-        """Count, and one log line: no body and no query in it, and the path as sent, which has no line breaks."""
+        """Count, and one log line: no body and no query in it, and the path as sent, which has no line breaks.
+
+        It begins with the API key's id, or - where there is none.
+        """
         took = time.monotonic() - began
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource else "unknown"
+        path = path_of(request)
+        route = path or "unknown"
         # Any word may stand for a method where there is no route.
-        self._answers.labels(request.method if resource else "", route, status).observe(took)
-        if request.method == "POST" and route in STARTS:
+        self._answers.labels(request.method if path else "", route, status).observe(took)
+        if starts(request):
             self._starts.labels(route, outcome).inc()
         if route not in QUIET:
-            line = f"{request.method} {request.rel_url.raw_path} {status} {outcome} {took * 1000:.0f} ms"
+            who = request[KEY].id if KEY in request else "-"
+            line = f"{who} {request.method} {request.rel_url.raw_path} {status} {outcome} {took * 1000:.0f} ms"
             if status >= 500:
                 logger.warning("{}: {}", line, cause)
             else:
                 logger.info("{}", line)
 
-    def _cors(self, request: web.Request, answer: web.StreamResponse) -> None:
-        origin, allowed = request.headers.get("Origin"), self._settings.cors_origins
-        if origin and (origin in allowed or "*" in allowed):
-            answer.headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
-            answer.headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
-            answer.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
-            answer.headers["Vary"] = "Origin"
+    async def _asked(self, request: web.Request) -> requests.Json:
+        """The request's body."""
+        return requests.parse(await limits.body(request, self._settings.body_seconds))
+
+    async def _named(self, request: web.Request) -> BotSession:
+        """The session of the path, if it is the key's business."""
+        uid = request.match_info["id"]
+        session = await self._sessions.find(uid)
+        if not request[KEY].may_use(session.spec.bot_ref.name):
+            raise not_there(uid)
+        return session
 
     async def _start_bot(self, request: web.Request) -> web.Response:
         """Pipecat's guide: answers when the bot is in the room."""
-        start = requests.start_bot_of(self._settings.bot, requests.parse(await request.read()))
+        start = requests.start_bot_of(self._settings.bot, await self._asked(request))
         session, token = await self._started(start, requests.bot_is_in)
         return web.json_response({"room_url": _room_url(session), "token": token})
 
     async def _start(self, request: web.Request) -> web.Response:
         """Pipecat's development runner, and Pipecat Cloud: answers as soon as room and token stand."""
         bot = request.match_info.get("bot", self._settings.bot)
-        start = requests.start_of(bot, requests.parse(await request.read()))
+        start = requests.start_of(bot, await self._asked(request))
         session, token = await self._started(start, requests.room_is_ready)
         uid = session.metadata.uid
         return web.json_response({"dailyRoom": _room_url(session), "dailyToken": token, "sessionId": uid})
@@ -165,10 +175,10 @@ class Server:
             await asyncio.wait(self._tidying, timeout=TIDY_S)
 
     async def _get(self, request: web.Request) -> web.Response:
-        return web.json_response(requests.described(await self._sessions.find(request.match_info["id"])))
+        return web.json_response(requests.described(await self._named(request)))
 
     async def _stop(self, request: web.Request) -> web.Response:
-        meta = (await self._sessions.find(request.match_info["id"])).metadata
+        meta = (await self._named(request)).metadata
         await self._sessions.stop(meta.name, meta.uid)
         return web.json_response({"status": "terminated", "session_id": meta.uid})
 

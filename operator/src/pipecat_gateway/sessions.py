@@ -76,7 +76,7 @@ class Sessions:
             await self._kube.get(BOTS, self._namespace, bot)
             made = await self._kube.create(SESSIONS, self._namespace, manifest)
         except NotFound as error:
-            raise Problem(404, "unknown_bot", f"There is no Bot {bot!r} in namespace {self._namespace!r}.") from error
+            raise Problem(404, "unknown_bot", f"There is no Bot {bot!r}.") from error
         except ApiError as error:
             raise from_api(error, f"Bot {bot!r}") from error
         return BotSession.model_validate(made)
@@ -123,7 +123,7 @@ class Sessions:
             for item in items:
                 if item["metadata"]["uid"] == uid and (session := _read(item)):
                     return session
-        raise Problem(404, "not_found", f"There is no session {uid!r}.")
+        raise not_there(uid)
 
     async def stop(self, name: str, uid: str | None = None) -> None:
         """Set spec.stop of the session of that name, and of that UID when one is given; the record stays.
@@ -172,6 +172,11 @@ class Sessions:
         self._known.pop(uid, None)
         for waiter in self._waiting.get(uid, ()):
             waiter.tell(Problem(502, "deleted", "The session was deleted before the bot was ready."))
+
+
+def not_there(uid: str) -> Problem:
+    """The same for a session that isn't there and for one that is none of the caller's business."""
+    return Problem(404, "not_found", f"There is no session {uid!r}.")
 
 
 def _shutting_down() -> Problem:

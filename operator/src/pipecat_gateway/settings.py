@@ -3,7 +3,7 @@
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import DirectoryPath, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipecat_gateway.requests import NAME
@@ -24,12 +24,20 @@ class Settings(BaseSettings):
     """Where sessions are made, and their Bots looked for."""
     bot: Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")] = "assistant"
     """The Bot that /start_bot and /start start."""
+    keys: DirectoryPath | None = None
+    """The folder with the API keys, one file a key: a mounted Secret. None: everybody may everything."""
     cors_origins: Names = ()
     """Or *; none: no browser of another origin may call."""
     start_timeout_seconds: Annotated[float, Field(gt=0)] = 200
     """The longest that a start is waited for; the session's own startTimeoutSeconds normally ends it before."""
     drain_seconds: Annotated[float, Field(ge=0)] = 20
     """After SIGTERM, how long starts in flight are waited for; those left are stopped, and their callers told."""
+    open_requests: Annotated[int, Field(ge=1)] = 1000
+    """At once; whoever comes past it is told to try again."""
+    body_seconds: Annotated[float, Field(gt=0)] = 30
+    """For a request's body to arrive."""
+    idle_seconds: Annotated[float, Field(gt=0)] = 75
+    """A connection that brings no complete request head for so long is closed, since it was made or last answered."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
 
@@ -54,9 +62,10 @@ def load(insecure: bool) -> Settings:
         settings = Settings()
     except ValidationError as error:
         raise SettingsError(explain(error, PREFIX)) from None
-    if not settings.loopback and not insecure:
+    if settings.keys is None and not settings.loopback and not insecure:
         raise SettingsError(
-            f"The gateway has no API keys yet, so anybody who reaches {settings.host} could start bots. "
-            f"Keep {PREFIX}HOST on loopback, or start with --insecure behind something that authenticates."
+            f"The gateway has no API keys, so anybody who reaches {settings.host} could start bots. "
+            f"Let {PREFIX}KEYS name their folder (python -m pipecat_gateway.newkey makes one), keep {PREFIX}HOST on "
+            f"loopback, or start with --insecure behind something that authenticates."
         )
     return settings

@@ -51,11 +51,11 @@ def everything() -> Object:
         "operator": {"installationId": "one", **placement},
         "gateway": {
             "enabled": True,
-            "auth": {"insecure": True},
+            "apiKeys": {"secretName": "pipecat-api-keys"},
             "namespace": "sessions",
             "corsOrigins": ["*"],
             "autoscaling": {"enabled": True},
-            "service": {"type": "NodePort", "annotations": {"a": "b"}},
+            "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
             "ingress": {
                 "enabled": True,
                 "className": "nginx",

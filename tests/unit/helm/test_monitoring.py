@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from pipecat_gateway.keys import anyone
 from pipecat_gateway.server import Server
 from pipecat_gateway.settings import Settings
 from pipecat_operator.conditions import Phase
@@ -27,7 +28,7 @@ def families() -> set[str]:
     """The metrics of operator and gateway, as they are scraped."""
     metrics = Metrics()
     metrics.watch_gauges(dict, lambda: 0, lambda: 0, lambda: 0)
-    shown = metrics.text() + generate_latest(Server(Settings(), None)._registry)
+    shown = metrics.text() + generate_latest(Server(Settings(), None, anyone)._registry)
     return {
         name for name in re.findall(r"^# HELP (\w+)", shown.decode(), re.MULTILINE) if not name.endswith("_created")
     }

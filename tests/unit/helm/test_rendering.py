@@ -44,7 +44,6 @@ TOGGLES = st.fixed_dictionaries(
         "gateway": st.fixed_dictionaries(
             {
                 "enabled": st.booleans(),
-                "auth": st.just({"insecure": True}),
                 "namespace": st.just("default"),
                 "autoscaling": st.fixed_dictionaries({"enabled": st.booleans()}),
                 "ingress": st.fixed_dictionaries(
@@ -105,8 +104,9 @@ def pods(rendered: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 @settings(deadline=None, max_examples=50)
-@given(values=TOGGLES)
-def test_every_combination_is_what_kubernetes_takes(render, values):
+@given(values=TOGGLES, who=st.sampled_from([{"auth": {"insecure": True}}, {"apiKeys": {"secretName": DIGITS}}]))
+def test_every_combination_is_what_kubernetes_takes(render, values, who):
+    values = {**values, "gateway": {**values["gateway"], **who}}
     rendered = render(values)
     named = [(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in rendered]
     assert len(named) == len(set(named))
@@ -175,7 +175,8 @@ def test_every_pod_passes_pod_security_restricted(render, everything):
     assert len(found) == 3
     for spec in found:
         assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-        assert not {"hostNetwork", "hostPID", "hostIPC", "volumes"} & spec.keys()
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert [volume.keys() - {"name"} for volume in spec.get("volumes", ())] in ([], [{"secret"}])
         for container in spec["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -252,10 +253,21 @@ def test_secrets_are_references(render, everything):
     rendered = render(everything)
     assert not [item for item in rendered if item["kind"] == "Secret"]
     variables = [v for spec in pods(rendered) for c in spec["containers"] for v in c.get("env", ())]
-    secret = [v for v in variables if "KEY" in v["name"]]
+    secret = [v for v in variables if "KEY" in v["name"] and v["name"] != "PIPECAT_GATEWAY_KEYS"]  # a path
     assert secret == [
         {"name": "DAILY_API_KEY", "valueFrom": {"secretKeyRef": {"name": "pipecat-daily", "key": "DAILY_API_KEY"}}}
     ]
+
+
+def test_the_keys_are_a_folder_that_is_read_only_and_may_come_later(render, everything):
+    rendered = render(everything)
+    (volume,) = (v for spec in pods(rendered) for v in spec.get("volumes", ()))
+    (mount,) = container(rendered, "gateway")["volumeMounts"]
+    # With a subPath no change would get in.
+    told = {"name": volume["name"], "mountPath": environment(rendered, "gateway")["PIPECAT_GATEWAY_KEYS"]}
+    assert mount == {**told, "readOnly": True}
+    assert volume["secret"] == {"secretName": "pipecat-api-keys", "optional": True}
+    assert "--insecure" not in container(rendered, "gateway")["args"]
 
 
 def test_the_crds_are_those_of_the_repository(render, chart, tmp_path):

@@ -64,6 +64,9 @@ def test_no_object_takes_a_name_that_it_does_not_know(chart):
         ({"operator": {"resources": {"limit": {}}}}, "limit"),
         ({"operator": {"affinity": {"podAffinty": {}}}}, "podAffinty"),
         ({"operator": {"replicas": "two"}}, "replicas"),
+        ({"gateway": {"apiKeys": {"secret": "a"}}}, "secret"),
+        ({"gateway": {"apiKeys": {"secretName": "A b"}}}, "secretName"),
+        ({"gateway": {"limits": {"openRequests": 0}}}, "openRequests"),
         ({"log": {"level": "info"}}, "'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
         ({"image": {"digest": "latest"}}, "digest"),
         ({"gateway": {"httpRoute": {"enabled": True}}}, "parentRefs"),
@@ -78,7 +81,11 @@ def test_a_wrong_value_is_refused_by_name(chart, values, named):
 @pytest.mark.parametrize(
     ("values", "advice"),
     [
-        ({"gateway": {"enabled": True}}, r"gateway\.auth\.insecure=true"),
+        ({"gateway": {"enabled": True}}, r"gateway\.apiKeys\.secretName .* gateway\.auth\.insecure=true"),
+        (
+            {"gateway": {**GATEWAY, "apiKeys": {"secretName": "a"}}},
+            r"gateway\.auth\.insecure: .* Leave one of them out",
+        ),
         ({"gateway": {**GATEWAY, "namespace": ""}}, r"gateway\.namespace: say in which namespace"),
         ({"gateway": {**GATEWAY, "service": {"type": "LoadBalancer"}}}, r"gateway\.service\.type: .* authenticates"),
         (
@@ -102,3 +109,17 @@ def test_a_wrong_value_is_refused_by_name(chart, values, named):
 def test_what_cannot_work_is_refused_with_what_to_do(chart, values, advice):
     with pytest.raises(HelmRenderError, match=advice):
         chart.render(values, name="pipecat", namespace="pipecat-system")
+
+
+def test_the_notes_tell_how_to_make_a_key(chart, everything):
+    def notes(values: dict[str, Any]) -> str:
+        files = chart.render(values, name="pipecat", namespace="pipecat-system")
+        (told,) = (text for path, text in files.items() if path.endswith("NOTES.txt"))
+        return told
+
+    told = notes(everything)
+    assert "newkey --secret pipecat-api-keys --id web --public |" in told
+    assert '--header "Authorization: Bearer YOUR-KEY"' in told
+    told = notes({"gateway": GATEWAY})
+    assert "newkey" not in told
+    assert "It has no API keys: anybody who reaches it can do so" in told

@@ -1,0 +1,50 @@
+"""Which web pages may call: none, unless set."""
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+
+from aiohttp import web
+
+from pipecat_gateway.errors import Problem
+
+METHODS: Final = "GET, POST, PUT, PATCH, DELETE"
+REQUEST_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key"
+"""What the clients send."""
+ANSWER_HEADERS: Final = "Retry-After"
+"""What a page may read besides those that it always may."""
+
+
+def is_preflight(request: web.Request) -> bool:
+    """Whether a browser asks beforehand. It brings no API key then."""
+    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+
+
+def preflight(request: web.Request, origins: Collection[str]) -> web.Response:
+    """The answer to one; its headers are those of any answer.
+
+    Raises:
+        Problem: not from that origin.
+    """
+    if not _allowed(request.headers.get("Origin"), origins):
+        raise Problem(403, "origin_not_allowed", "Web pages of this origin may not call the gateway.")
+    return web.Response(status=204)
+
+
+def headers(origins: Collection[str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """What every answer gets as it is prepared, streams and errors too: for ``app.on_response_prepare``."""
+
+    async def add(request: web.Request, answer: web.StreamResponse) -> None:
+        if origins and "*" not in origins:
+            answer.headers.add("Vary", "Origin")
+        origin = request.headers.get("Origin")
+        if origin and _allowed(origin, origins):
+            answer.headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
+            answer.headers["Access-Control-Allow-Methods"] = METHODS
+            answer.headers["Access-Control-Allow-Headers"] = REQUEST_HEADERS
+            answer.headers["Access-Control-Expose-Headers"] = ANSWER_HEADERS
+
+    return add
+
+
+def _allowed(origin: str | None, origins: Collection[str]) -> bool:
+    return "*" in origins or origin in origins

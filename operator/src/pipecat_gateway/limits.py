@@ -1,0 +1,73 @@
+"""Bounds on what callers may take up. aiohttp's own: lines and headers of 8190 bytes, 128 headers, client_max_size."""
+
+import asyncio
+import logging
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler, Middleware
+
+from pipecat_gateway.errors import Problem
+from pipecat_gateway.paths import QUIET, path_of
+
+UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
+"""What aiohttp raises, and logs, of a request that is no HTTP; it quotes it."""
+
+
+def bounded(most: int) -> Middleware:
+    """The middleware that has so many requests open at most; health and metrics are asked besides."""
+    now_open = 0
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal now_open
+        if path_of(request) in QUIET:
+            return await handler(request)
+        if now_open >= most:
+            raise Problem(503, "overloaded", f"{most} requests are open; try again.", {"Retry-After": "1"})
+        now_open += 1
+        try:
+            return await handler(request)
+        finally:
+            now_open -= 1
+
+    return middleware
+
+
+async def body(request: web.Request, timeout_s: float) -> bytes:
+    """All of the request's body.
+
+    Raises:
+        Problem: it took too long to arrive (as does, to aiohttp, a chunk that is none), or isn't encoded as it says.
+        HTTPRequestEntityTooLarge: it is longer than the app's client_max_size.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await request.read()
+    except TimeoutError as error:
+        raise Problem(408, "request_timeout", f"The request did not arrive within {timeout_s:g} s.") from error
+    except web.RequestPayloadError as error:
+        raise Problem(400, "bad_encoding", "The request's body is not encoded as its headers say.") from error
+
+
+class NothingOfTheRequest(logging.Filter):
+    """Keeps out of the log what aiohttp quotes of a request that it can't read: the line may hold an API key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrites the record; none is left out."""
+        if record.exc_info and isinstance(record.exc_info[1], UNREADABLE):
+            record.msg, record.args, record.exc_info = (
+                "A request was refused: it is no HTTP that can be read.",
+                (),
+                None,
+            )
+        return True
+
+
+def connection_logger() -> logging.Logger:
+    """aiohttp's own, with that filter."""
+    made = logging.getLogger("aiohttp.server")
+    if not any(isinstance(known, NothingOfTheRequest) for known in made.filters):
+        made.addFilter(NothingOfTheRequest())
+    return made
