@@ -1,0 +1,25 @@
+"""API keys: who calls, and what they may."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Whoever has it starts sessions; one that is private also lists, reads and stops those of its tenant."""
+
+    id: str
+    kind: Literal["public", "private"]
+    bots: frozenset[str] | None
+    """None: every bot."""
+    tenant: str
+    rate: float | None
+    """Starts a second; None: no bound."""
+    max_sessions: int | None
+    may_own: bool
+    """Ask for user tokens that own the room."""
+    may_record: bool
+
+
+ANONYMOUS: Final = Key("anonymous", "private", None, "anonymous", None, None, may_own=True, may_record=True)
+"""Everybody, where there are no keys."""
