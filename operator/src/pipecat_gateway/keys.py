@@ -20,6 +20,10 @@ class Key:
     """Ask for user tokens that own the room."""
     may_record: bool
 
+    def may_use(self, bot: str) -> bool:
+        """Whether it is bound to that Bot."""
+        return self.bots is None or bot in self.bots
 
-ANONYMOUS: Final = Key("anonymous", "private", None, "anonymous", None, None, may_own=True, may_record=True)
+
+ANONYMOUS: Final = Key("anonymous", "private", None, "default", None, None, may_own=True, may_record=True)
 """Everybody, where there are no keys."""

@@ -80,7 +80,7 @@ def visible(session: Session, key: Key) -> bool:
     """Whether it is any of that key's business."""
     if key == ANONYMOUS:
         return True
-    return session.tenant == key.tenant and (key.bots is None or session.bot in key.bots)
+    return session.tenant == key.tenant and key.may_use(session.bot)
 
 
 def room_is_ready(session: Session) -> bool:
