@@ -12,24 +12,11 @@ import pytest
 from yarl import URL
 
 from pipecat_local.processes import wait_until
-from support.gateway import UP_S, Gateway, gateway_account
+from support.gateway import UP_S, Gateway, gateway_account, gateway_behind, way
 from support.operated import Child, Operated, get
-from support.proxy import Fault, Late, Ledger, Proxy, kubeconfig
+from support.proxy import Fault, Late, Ledger, Proxy
 
 CREATE = '{"createDailyRoom": true}'
-
-
-async def gateway_behind(proxy: Proxy, idle: Operated, folder: Path) -> Gateway:
-    """One that has no other way."""
-    settings = {"KUBECONFIG": way(proxy, idle, folder)}
-    return await asyncio.to_thread(Gateway, idle, folder / "gateway.log", **settings)
-
-
-def way(proxy: Proxy, idle: Operated, folder: Path) -> str:
-    """A kubeconfig."""
-    config = folder / "between.kubeconfig"
-    config.write_text(kubeconfig(proxy.url, idle.namespace))
-    return str(config)
 
 
 async def until_all_stopped(idle: Operated) -> None:
