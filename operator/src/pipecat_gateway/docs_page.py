@@ -56,7 +56,7 @@ def _operation(method: str, path: str, what: Json) -> str:
 
 
 def _told(parameter: Json) -> str:
-    schema = parameter["schema"]
+    schema = parameter.get("schema", {})
     bounds = {key: schema[key] for key in ("enum", "const", "minimum", "maximum", "default") if key in schema}
     said = parameter.get("description") or schema.get("description", "")
     return " ".join([said, *(f"{key}: {json.dumps(value)}." for key, value in bounds.items())])

@@ -4,6 +4,7 @@ Fields of a request that aren't here are ignored, as Pipecat Cloud ignores them;
 refused by name.
 """
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -59,6 +60,8 @@ TokenProperties = Annotated[
     ),
 ]
 
+No = Annotated[bool, WithJsonSchema({"type": "boolean", "const": False})]
+
 _OWN_ROOM: Final[JsonDict] = {
     "required": ["body"],
     "properties": {
@@ -105,7 +108,7 @@ class StartRequest(Request):
         description="Daily's own token properties, for the user's token; the bot's is left alone. is_owner, "
         "permissions.canAdmin and recording need the API key's leave. Room and expiry are the operator's.",
     )
-    enable_default_ice_servers: Literal[False] = Field(False, description="For transport webrtc, which isn't offered.")
+    enable_default_ice_servers: No = Field(False, description="For transport webrtc, which isn't offered.")
     transport: Literal["daily"] = Field("daily", description="The others aren't offered.")
     body: dict[str, Any] | None = Field(
         None, description=f"For the bot, as runner_args.body; at most {BODY_MAX} bytes of JSON."
@@ -130,14 +133,14 @@ class StartBotRequest(BaseModel):
 
 def _digits(value: Any) -> Any:
     """Python reads more as an integer than JSON has."""
-    if isinstance(value, str) and not value.lstrip("-").isascii():
-        raise ValueError("Input should be an integer")
-    if isinstance(value, str) and not value.removeprefix("-").isdigit():
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]+", value):
         raise ValueError("Input should be an integer")
     return value
 
 
 Whole = Annotated[int, BeforeValidator(_digits)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(_digits)]
+Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_digits)]
 
 
 class Query(BaseModel):
@@ -157,16 +160,16 @@ class StartQuery(Query):
 class SessionsQuery(Query):
     """Which sessions."""
 
-    limit: Annotated[Whole, Field(ge=1, le=1000)] = Field(10, description="At most so many.")
-    offset: Annotated[Whole, Field(ge=0)] = Field(0, description="Leave out the latest so many.")
+    limit: Limit = Field(10, description="At most so many.")
+    offset: Count = Field(0, description="Leave out the latest so many.")
     status: Literal["active", "ended", "all"] = "all"
     end_state: str | None = Field(None, description="As endState of a session.", pattern=r"^[a-z][a-z0-9_]*$")
     start_type: Literal["cold", "warm", "all"] = Field("all", description="Every start is cold.")
     deployment_id: str | None = Field(None, description="The Bot's UID, the only deployment that it has.")
     start_time: Whole | None = Field(None, description="Created at that Unix time or later.")
     end_time: Whole | None = Field(None, description="Created at that Unix time or earlier.")
-    start_time_min: Annotated[Whole, Field(ge=0)] = Field(0, description="Took so many seconds to start, or more.")
-    start_time_max: Annotated[Whole, Field(ge=0)] = Field(0, description="Took at most so many seconds; 0: no bound.")
+    start_time_min: Count = Field(0, description="Took so many seconds to start, or more.")
+    start_time_max: Count = Field(0, description="Took at most so many seconds; 0: no bound.")
 
 
 class Answer(BaseModel):

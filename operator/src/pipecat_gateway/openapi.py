@@ -19,16 +19,18 @@ SCHEME: Final = "apiKey"
 PATH_PARAMETERS: Final[dict[str, Json]] = {
     "bot": {"description": "Name of the Bot.", "schema": {"type": "string", "pattern": f"^{NAME.pattern}$"}},
     "id": {"description": "UID of the session.", "schema": {"type": "string", "format": "uuid"}},
-    "org": {
-        "description": "Any: the API key tells the tenant.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]+$"},
-    },
+    "org": {"description": "Any: the API key tells the tenant.", "schema": {"type": "string", "minLength": 1}},
 }
 IDEMPOTENCY: Final[Json] = {
     "name": HEADER,
     "in": "header",
     "description": "Of your making, in double quotes: the same key and request give the same session again.",
-    "schema": {"type": "string", "pattern": f'^"[ !#-\\[\\]-~]{{1,{MAX}}}"$'},
+    # Of these characters a String of Structured Fields is the same as one of JSON.
+    "content": {
+        "application/json": {
+            "schema": {"type": "string", "pattern": r"^[ !#-\[\]-~]+$", "minLength": 1, "maxLength": MAX}
+        }
+    },
 }
 ABOUT: Final = (
     "Starts, lists, reads and stops sessions of Pipecat bots. The paths below /v1 are Pipecat Cloud's. Every error has "

@@ -153,7 +153,7 @@ class StartRoutes:
         try:
             await self._sessions.delete(session)
         except Problem as problem:
-            logger.warning("Session {} was not deleted and stays until its TTL: {}", session.name, problem)
+            logger.warning("Session {} was not deleted and stays until its TTL: {}", session.name, problem.__cause__)
 
     def _tidy(self, making: asyncio.Task[tuple[Session, bool]], name: str) -> None:
         tidying = asyncio.create_task(self._stop(making, name))

@@ -18,6 +18,16 @@ CLI = "from pipecatcloud.cli.entry_point import entrypoint_cli_typer as cli; cli
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
+SAID = [
+    (("start", "nobody", "--force", "--api-key", "pk_public", "--use-daily"), "does not exist"),
+    (("start", "bot", "--force", "--api-key", "pk_public"), "createDailyRoom true"),
+    (("sessions", "nobody"), "There is no Bot 'nobody'"),
+    (("sessions", "bot", "--id", NOBODY), "not found"),
+    (("stop", "bot", "--session-id", "x", "--force"), "A session's id is a UUID"),
+]
+"""What is asked, and a part of what is told."""
+
+
 @pytest.fixture(autouse=True)
 def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is changed."""
@@ -114,17 +124,8 @@ async def test_the_cli_starts_lists_reads_and_stops(gateway: Gateway, operated: 
     assert (answer["endState"], answer["endReason"]) == ("terminated", "Stopped")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("start", "nobody", "--force", "--api-key", "pk_public", "--use-daily"), "does not exist"),
-        (("start", "bot", "--force", "--api-key", "pk_public"), "createDailyRoom true"),
-        (("sessions", "nobody"), "There is no Bot 'nobody'"),
-        (("sessions", "bot", "--id", NOBODY), "not found"),
-        (("stop", "bot", "--session-id", "x", "--force"), "A session's id is a UUID"),
-    ],
-)
-async def test_the_cli_tells_what_is_wrong(alone: Gateway, tmp_path: Path, arguments: tuple[str, ...], says: str):
-    code, answer, said = await cli(tmp_path, "agent", *arguments)
-    assert code != 0
-    assert says in " ".join((json.dumps(answer) + said).split())
+async def test_the_cli_tells_what_is_wrong(alone: Gateway, tmp_path: Path):
+    for arguments, says in SAID:
+        code, answer, said = await cli(tmp_path, "agent", *arguments)
+        assert code != 0, arguments
+        assert says in " ".join((json.dumps(answer) + said).split())

@@ -78,10 +78,10 @@ async def test_another_request_with_the_same_key_is_a_422(alone: Gateway, idle: 
     first.cancel()
 
 
-@pytest.mark.parametrize("key", ["8e03978e-40d5", '""', '"a', '"a" "b"', "é"])
-async def test_a_malformed_key_is_a_400(alone: Gateway, idle: Operated, key: str):
-    status, body = await alone.call("POST", START, CREATE, headers={"Idempotency-Key": key})
-    assert (status, body["code"]) == (400, "bad_idempotency_key")
+async def test_a_malformed_key_is_a_400(alone: Gateway, idle: Operated):
+    for key in ("8e03978e-40d5", '""', '"a', '"a" "b"', "é"):
+        status, body = await alone.call("POST", START, CREATE, headers={"Idempotency-Key": key})
+        assert (status, body["code"]) == (400, "bad_idempotency_key"), key
     assert idle.items("botsessions") == []
 
 
