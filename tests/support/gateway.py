@@ -1,5 +1,6 @@
 """The gateway as a process, and a client of it."""
 
+import asyncio
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from yarl import URL
 from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import wait_until
 from support.operated import Child, Operated, get
+from support.proxy import Proxy, kubeconfig
 from support.rights import GATEWAY, Account, Right, install
 
 UP_S = 30.0
@@ -61,3 +63,16 @@ def gateway_account(of: Operated, without: Right | None = None) -> Account:
     """The service account of a gateway for that namespace; one without some right is a release of its own."""
     release = f"{of.namespace}-{without.verb}" if without else None
     return install(of.cluster, GATEWAY, of.namespace, [of.namespace], release, without)
+
+
+async def gateway_behind(proxy: Proxy, idle: Operated, folder: Path) -> Gateway:
+    """One that has no other way."""
+    settings = {"KUBECONFIG": way(proxy, idle, folder)}
+    return await asyncio.to_thread(Gateway, idle, folder / "gateway.log", **settings)
+
+
+def way(proxy: Proxy, idle: Operated, folder: Path) -> str:
+    """A kubeconfig."""
+    config = folder / "between.kubeconfig"
+    config.write_text(kubeconfig(proxy.url, idle.namespace))
+    return str(config)

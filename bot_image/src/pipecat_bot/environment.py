@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
 from pipecat_bot.lifecycle import Limits
 
@@ -49,6 +49,13 @@ class Environment(BaseModel):
     grace: int = Field(30, alias="PIPECAT_TERMINATION_GRACE_SECONDS", gt=0)
     bot_file: Path = Field(Path("bot.py"), alias="PIPECAT_BOT_FILE")
     setup_files: str = Field("", alias="PIPECAT_SETUP_FILES")
+
+    @model_validator(mode="after")
+    def _token_of_own_room(self) -> Self:
+        """A body that names the room gets the room's token, as on Pipecat Cloud: it travels in a Secret only."""
+        if isinstance(self.body, dict) and self.body.get("room_url") == self.room_url:
+            self.body.setdefault("token", self.token.get_secret_value())
+        return self
 
     @property
     def limits(self) -> Limits:

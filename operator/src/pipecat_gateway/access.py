@@ -3,21 +3,17 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from pipecat_gateway.errors import Problem
+from pipecat_gateway.errors import Problem, unknown_bot
 from pipecat_gateway.keys import Key
-from pipecat_gateway.paths import OPEN, is_public, path_of, starts
 from pipecat_gateway.rates import Bucket, take
+from pipecat_gateway.routes import KEY, Access, route_of
 
 Find = Callable[[str], Key | None]
 """From a token to its key."""
-
-KEY: Final = web.RequestKey("key", Key)
-"""``request[KEY]`` is who calls."""
 
 
 def access(find: Find, default_bot: str, now: Callable[[], float] = time.monotonic) -> Middleware:
@@ -29,20 +25,20 @@ def access(find: Find, default_bot: str, now: Callable[[], float] = time.monoton
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        path = path_of(request)
-        if path in OPEN:
+        route = route_of(request)
+        if route and route.access is Access.OPEN:
             return await handler(request)
         key = find(bearer(request.headers.get("Authorization", "")))
         if key is None:
             raise unauthorized()
         request[KEY] = key
-        if path is not None:
-            if key.kind == "public" and not is_public(path):
+        if route is not None:
+            if key.kind == "public" and route.access is Access.PRIVATE:
                 raise Problem(403, "private_key_required", "A public API key may only start; use a private one.")
-            bot = request.match_info.get("bot") or (default_bot if starts(request) else None)
+            bot = request.match_info.get("bot") or (default_bot if route.starts else None)
             if bot is not None and not key.may_use(bot):
                 raise unknown_bot(bot)
-        if key.rate is not None and starts(request):
+        if route is not None and route.starts and key.rate is not None:
             buckets[key.id], wait_s = take(buckets.get(key.id), key.rate, now())
             if wait_s:
                 raise too_fast(key.rate, wait_s)
@@ -61,11 +57,6 @@ def unauthorized() -> Problem:
     """The same for a key that is missing, malformed and unknown."""
     said = "An API key is needed: Authorization: Bearer YOUR-KEY."
     return Problem(401, "unauthorized", said, {"WWW-Authenticate": "Bearer"})
-
-
-def unknown_bot(bot: str) -> Problem:
-    """The same for a Bot that isn't there and for one that is none of the key's business."""
-    return Problem(404, "unknown_bot", f"There is no Bot {bot!r}.")
 
 
 def too_fast(rate: float, wait_s: float) -> Problem:

@@ -2,10 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from typing import Final
 
 from aiohttp import web
+from pydantic import ValidationError
 
 from pipecat_operator.kube import AlreadyExists, ApiError, Conflict, NotFound, OtherObject, Refused
+
+RETRY_AFTER_S: Final = 5
+"""When somebody may have hung up."""
+DOCUMENTED: Final = frozenset({404, 429, 500})
+"""Statuses that Pipecat Cloud's API has one code for: the status; its SDK's users compare with that."""
 
 
 class Problem(Exception):
@@ -16,16 +23,41 @@ class Problem(Exception):
         self.status = status
         self.code = code
         self.error = error
-        self.headers = headers
+        self.headers = headers or {}
 
-    def response(self) -> web.Response:
-        """As HTTP."""
+    def response(self, documented: bool = False) -> web.Response:
+        """As HTTP. ``documented``: with the codes of Pipecat Cloud's API where it has them."""
+        code = str(self.status) if documented and self.status in DOCUMENTED else self.code
+        body: dict[str, str | int] = {"error": self.error, "code": code}
+        if self.status == 429:
+            # Pipecat Cloud answers these two, and its SDK reads the other two.
+            body |= {"status": 429, "message": self.error}
         return web.Response(
             status=self.status,
-            body=json.dumps({"error": self.error, "code": self.code}).encode(),
+            body=json.dumps(body).encode(),
             content_type="application/json",
             headers=self.headers,
         )
+
+
+class AtCapacity(Problem):
+    """As many sessions are live as may be."""
+
+    def __init__(self, message: str) -> None:
+        # Pipecat Cloud's word for it is looked for in the text, too.
+        error = f"PCC-AGENT-AT-CAPACITY: {message}".strip()
+        super().__init__(429, "at_capacity", error, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def from_validation(error: ValidationError, code: str = "bad_request") -> Problem:
+    """What is wrong with a request, field by field, its values left out. Pure."""
+    told = error.errors(include_input=False, include_url=False, include_context=False)
+    return Problem(400, code, "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in told) + ".")
+
+
+def unknown_bot(name: str) -> Problem:
+    """The same for a Bot that isn't there and for one that is none of the caller's business."""
+    return Problem(404, "unknown_bot", f"There is no Bot {name!r}.")
 
 
 def from_api(error: ApiError, what: str) -> Problem:

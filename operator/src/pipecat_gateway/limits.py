@@ -9,7 +9,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from pipecat_gateway.errors import Problem
-from pipecat_gateway.paths import QUIET, path_of
+from pipecat_gateway.routes import route_of
 
 UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
 """What aiohttp raises, and logs, of a request that is no HTTP; it quotes it."""
@@ -22,7 +22,8 @@ def bounded(most: int) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal now_open
-        if path_of(request) in QUIET:
+        route = route_of(request)
+        if route and route.quiet:
             return await handler(request)
         if now_open >= most:
             raise Problem(503, "overloaded", f"{most} requests are open; try again.", {"Retry-After": "1"})

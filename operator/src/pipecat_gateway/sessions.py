@@ -3,35 +3,41 @@
 import asyncio
 import base64
 from collections import defaultdict
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
+from typing import Final
 
 from loguru import logger
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from pipecat_gateway.errors import Problem, from_api
-from pipecat_gateway.requests import UID, Json, ended_early
+from pipecat_gateway.errors import Problem, from_api, unknown_bot
+from pipecat_gateway.requests import NAME, UID, Json
+from pipecat_gateway.start import token_manifest
+from pipecat_gateway.views import Session, ended_early, view
 from pipecat_operator import names
-from pipecat_operator.api import BotSession
-from pipecat_operator.kube import BOTS, SECRETS, SESSIONS, ApiError, Kube, NotFound, Object
+from pipecat_operator.api import Metadata
+from pipecat_operator.kube import BOTS, SECRETS, SESSIONS, AlreadyExists, ApiError, Kube, NotFound, Object
 from pipecat_operator.watch import Reflector
+
+MEETINGS: Final = 5
+"""How often a session of the name that is wanted may be there, and gone again when it is looked at."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiter:
     """A request that waits for a session to be as wanted."""
 
-    reached: Callable[[BotSession], bool]
-    answer: asyncio.Future[BotSession | Problem]
+    reached: Callable[[Session], bool]
+    answer: asyncio.Future[Session | Problem]
 
-    def weigh(self, session: BotSession) -> None:
+    def weigh(self, session: Session) -> None:
         """Answer if this is what was waited for, or never will be."""
         if self.reached(session):
             self.tell(session)
         elif problem := ended_early(session):
             self.tell(problem)
 
-    def tell(self, answer: BotSession | Problem) -> None:
+    def tell(self, answer: Session | Problem) -> None:
         """Answer, once."""
         if not self.answer.done():
             self.answer.set_result(answer)
@@ -44,7 +50,7 @@ class Sessions:
         self._kube = kube
         self._namespace = namespace
         # Only what the watch told: what a create or a lookup answered may be older.
-        self._known: dict[str, BotSession] = {}
+        self._known: dict[str, Session] = {}
         self._waiting: defaultdict[str, set[Waiter]] = defaultdict(set)
         self._closing = False
         self._reflector = Reflector(kube, SESSIONS, (namespace,), self._apply, self._retain)
@@ -65,23 +71,86 @@ class Sessions:
             for waiter in waiters:
                 waiter.tell(_shutting_down())
 
-    async def create(self, manifest: Json) -> BotSession:
-        """Make a session of a Bot that is there.
+    async def bot(self, name: str) -> Metadata:
+        """A Bot that is there.
 
         Raises:
-            Problem: unknown Bot, or refused by the API server.
+            Problem: 404, or the API server refused.
         """
-        bot = manifest["spec"]["botRef"]["name"]
+        unknown = unknown_bot(name)
+        if not NAME.fullmatch(name):
+            raise unknown
         try:
-            await self._kube.get(BOTS, self._namespace, bot)
-            made = await self._kube.create(SESSIONS, self._namespace, manifest)
+            found = await self._kube.get(BOTS, self._namespace, name)
         except NotFound as error:
-            raise Problem(404, "unknown_bot", f"There is no Bot {bot!r}.") from error
+            raise unknown from error
         except ApiError as error:
-            raise from_api(error, f"Bot {bot!r}") from error
-        return BotSession.model_validate(made)
+            raise from_api(error, f"Bot {name!r}") from error
+        return TypeAdapter(Metadata).validate_python(found["metadata"])
 
-    async def until(self, uid: str, reached: Callable[[BotSession], bool], timeout_s: float) -> BotSession:
+    async def create(self, manifest: Json) -> tuple[Session, bool]:
+        """Make a session, or meet the one that has its name; whether it was made.
+
+        Raises:
+            Problem: refused by the API server.
+        """
+        name = manifest["metadata"]["name"]
+        for _ in range(MEETINGS):
+            try:
+                return view(await self._kube.create(SESSIONS, self._namespace, manifest)), True
+            except AlreadyExists:
+                found = await self._named(name)
+            except ApiError as error:
+                raise from_api(error, "The session") from error
+            if found:
+                return found, False
+        raise Problem(409, "conflict", "A session of that name comes and goes; try again.")
+
+    async def _named(self, name: str) -> Session | None:
+        try:
+            return view(await self._kube.get(SESSIONS, self._namespace, name))
+        except NotFound:
+            return None
+        except ApiError as error:
+            raise from_api(error, "The session") from error
+
+    async def hand_token(self, session: Session, token: str) -> None:
+        """Put the bot's token for a room of the caller's own where the session says; once is enough.
+
+        Raises:
+            Problem: refused by the API server.
+        """
+        name = session.token_secret or ""
+        manifest = token_manifest(token, self._namespace, name, session.name, session.uid)
+        try:
+            await self._kube.create(SECRETS, self._namespace, manifest)
+        except AlreadyExists:
+            return
+        except ApiError as error:
+            raise from_api(error, "The session's Secret") from error
+
+    async def delete(self, session: Session) -> None:
+        """Remove the session, and with it all that is its; gone already is as good.
+
+        Raises:
+            Problem: the API server refused.
+        """
+        try:
+            await self._kube.delete(SESSIONS, self._namespace, session.name, session.uid)
+        except ApiError as error:
+            raise from_api(error, "The session") from error
+
+    def all(self) -> Iterable[Session]:
+        """Those that the watch told of.
+
+        Raises:
+            Problem: it has not told of all yet.
+        """
+        if not self.synced:
+            raise Problem(503, "unavailable", "The sessions are not listed yet; try again.")
+        return self._known.values()
+
+    async def until(self, uid: str, reached: Callable[[Session], bool], timeout_s: float) -> Session:
         """The session, once it is as wanted.
 
         Raises:
@@ -107,7 +176,7 @@ class Sessions:
             raise answer
         return answer
 
-    async def find(self, uid: str) -> BotSession:
+    async def find(self, uid: str) -> Session:
         """By its UID; one made a moment ago by another replica is looked for too.
 
         Raises:
@@ -139,13 +208,13 @@ class Sessions:
         except ApiError as error:
             raise from_api(error, "The session") from error
 
-    async def user_token(self, session: BotSession) -> str:
+    async def user_token(self, session: Session) -> str:
         """The token that lets the user into the room.
 
         Raises:
             Problem: it can't be read.
         """
-        name = names.secret_name(session.metadata.uid)
+        name = names.secret_name(session.uid)
         try:
             secret = await self._kube.get(SECRETS, self._namespace, name)
         except ApiError as error:
@@ -183,11 +252,9 @@ def _shutting_down() -> Problem:
     return Problem(503, "shutting_down", "The gateway is shutting down; try again.")
 
 
-def _read(item: Object) -> BotSession | None:
-    """As far as the gateway needs it: bodies are large, and none of its business."""
-    spec = {key: value for key, value in item.get("spec", {}).items() if key != "body"}
+def _read(item: Object) -> Session | None:
     try:
-        return BotSession.model_validate({**item, "spec": spec})
+        return view(item)
     except ValidationError as error:
         told = error.errors(include_input=False, include_url=False)
         logger.warning("BotSession {} can't be read and is passed over: {}", item["metadata"]["name"], told)

@@ -217,7 +217,7 @@ class Actor:
             user = session.spec.user
             bot_token = await self._daily.token(TokenRequest(room.name, expires_at, owner=True))
             user_token = await self._daily.token(
-                TokenRequest(room.name, expires_at, owner=False, user_name=user.name, user_id=user.id)
+                TokenRequest(room.name, expires_at, False, user.name, user.id, user.token_properties)
             )
         await self._make(SECRETS, session, secret_manifest(session, room.url, bot_token, user_token))
 

@@ -177,6 +177,7 @@ class User(Model):
 
     name: str | None = None
     id: str | None = None
+    token_properties: Json = Field(default_factory=dict)
 
 
 class Quota(Model):

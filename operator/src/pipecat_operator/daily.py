@@ -135,7 +135,7 @@ class Daily:
 
     async def token(self, request: TokenRequest) -> str:
         """A meeting token, made as the settings say."""
-        if self._minting is TokenMinting.REST:
+        if self._minting is TokenMinting.REST or request.more:
             body = {"properties": request.properties()}
             return await self._call("POST", "/meeting-tokens", "create_token", lambda said: str(said["token"]), body)
         return sign(request, await self._domain(), self._key.get_secret_value(), self._clock())

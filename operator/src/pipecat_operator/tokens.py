@@ -1,9 +1,14 @@
 """Daily meeting tokens, signed here: HS256 with the domain's API key, as Daily documents self-signed tokens."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, Final
 
 import jwt
+
+OURS: Final = frozenset({"room_name", "exp", "nbf", "eject_at_token_exp", "eject_after_elapsed"})
+"""Which room, and for how long: nobody else's to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +20,8 @@ class TokenRequest:
     owner: bool
     user_name: str | None = None
     user_id: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """By Daily's names, over those above. Daily says which there are, so such a token is Daily's to make."""
 
     def properties(self) -> dict[str, object]:
         """As POST /meeting-tokens takes them."""
@@ -25,7 +32,8 @@ class TokenRequest:
             "user_name": self.user_name,
             "user_id": self.user_id,
         }
-        return {name: value for name, value in wanted.items() if value is not None}
+        more = {name: value for name, value in self.more.items() if name not in OURS}
+        return {name: value for name, value in (wanted | more).items() if value is not None}
 
 
 def sign(request: TokenRequest, domain_id: str, key: str, now: datetime) -> str:

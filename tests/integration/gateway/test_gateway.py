@@ -6,55 +6,17 @@ import os
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from yarl import URL
 
 from pipecat_local.processes import wait_until
-from support.gateway import UP_S, Gateway, gateway_account
+from support.gateway import UP_S, Gateway, gateway_account, gateway_behind, way
 from support.operated import Child, Operated, get
-from support.proxy import Fault, Late, Ledger, Proxy, kubeconfig, kubernetes_proxy
+from support.proxy import Fault, Late, Ledger, Proxy
 
-
-@pytest.fixture
-async def gateway(operated: Operated, tmp_path: Path) -> AsyncIterator[Gateway]:
-    """With the operator and the Bot ``bot``."""
-    made = Gateway(operated, tmp_path / "gateway.log")
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def alone(idle: Operated, tmp_path: Path) -> AsyncIterator[Gateway]:
-    """Without an operator: nothing it starts gets anywhere."""
-    idle.bot()
-    made = Gateway(idle, tmp_path / "gateway.log")
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def between(idle: Operated) -> AsyncIterator[tuple[Proxy, Ledger]]:
-    """A way to the API server that loses things."""
-    idle.bot()
-    ledger = Ledger()
-    async with kubernetes_proxy(gateway_account(idle).login(), ledger) as proxy:
-        yield proxy, ledger
-
-
-async def gateway_behind(proxy: Proxy, idle: Operated, folder: Path) -> Gateway:
-    """One that has no other way."""
-    settings = {"KUBECONFIG": way(proxy, idle, folder)}
-    return await asyncio.to_thread(Gateway, idle, folder / "gateway.log", **settings)
-
-
-def way(proxy: Proxy, idle: Operated, folder: Path) -> str:
-    """A kubeconfig."""
-    config = folder / "between.kubeconfig"
-    config.write_text(kubeconfig(proxy.url, idle.namespace))
-    return str(config)
+CREATE = '{"createDailyRoom": true}'
 
 
 async def until_all_stopped(idle: Operated) -> None:
@@ -111,7 +73,7 @@ async def test_one_that_somebody_else_made_a_moment_ago_is_found(alone: Gateway,
         ("POST", "/start", "{", 400, "bad_json"),
         ("POST", "/start_bot", "[1]", 400, "bad_json"),
         ("POST", "/start", '{"transport": "webrtc"}', 400, "unsupported_transport"),
-        ("POST", "/v1/public/nobody/start", "{}", 404, "unknown_bot"),
+        ("POST", "/v1/public/nobody/start", '{"createDailyRoom": true}', 404, "404"),
         ("POST", "/start", '{"dailyRoomProperties": {"exp": 1}}', 400, "refused"),
         (
             "POST",
@@ -123,8 +85,8 @@ async def test_one_that_somebody_else_made_a_moment_ago_is_found(alone: Gateway,
         ("POST", "/start", '{"body": ' + '{"a":' * 150 + "1" + "}" * 150 + "}", 400, "bad_json"),
         ("POST", "/start", json.dumps({"body": {"x": "y" * 64 * 1024}}), 413, "body_too_large"),
         ("POST", "/start", "x" * 300_000, 413, "too_large"),
-        ("POST", URL("/v1/public/..%2Fbots%2Fbot/start", encoded=True), None, 404, "unknown_bot"),
-        ("POST", URL("/v1/public/bot%3Fx=y/start", encoded=True), None, 404, "unknown_bot"),
+        ("POST", URL("/v1/public/..%2Fbots%2Fbot/start", encoded=True), CREATE, 404, "404"),
+        ("POST", URL("/v1/public/bot%3Fx=y/start", encoded=True), CREATE, 404, "404"),
         ("GET", "/sessions/nobody", None, 404, "not_found"),
         ("GET", "/sessions/00000000-0000-0000-0000-000000000000", None, 404, "not_found"),
         ("DELETE", "/sessions/nobody", None, 404, "not_found"),
@@ -156,7 +118,7 @@ async def test_a_quota_is_told(alone: Gateway, idle: Operated):
 
 async def test_a_session_that_fails_says_why(gateway: Gateway, operated: Operated):
     operated.bot("crooked", podTemplate={"spec": {"restartPolicy": "Always"}})
-    status, body = await gateway.call("POST", "/v1/public/crooked/start")
+    status, body = await gateway.call("POST", "/v1/public/crooked/start", CREATE)
     assert (status, body["code"]) == (502, "InvalidPodTemplate")
     assert "restartPolicy must stay Never" in body["error"]
 
@@ -176,7 +138,7 @@ async def test_a_caller_who_goes_away_leaves_no_session(alone: Gateway, idle: Op
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     await until_all_stopped(idle)
-    assert 'starts_total{endpoint="/start",outcome="gone"} 1.0' in get(f"{alone.url}/metrics")[1]
+    assert 'starts_total{bot="bot",endpoint="/start",outcome="gone"} 1.0' in get(f"{alone.url}/metrics")[1]
 
 
 async def test_a_caller_who_goes_away_while_the_session_is_made_leaves_none(
@@ -313,10 +275,11 @@ def test_a_port_that_is_taken(idle: Operated, tmp_path: Path):
 
 
 async def test_metrics(alone: Gateway):
-    await alone.call("POST", "/v1/public/nobody/start")
+    await alone.call("POST", "/v1/public/nobody/start", '{"createDailyRoom": true}')
     text = get(f"{alone.url}/metrics")[1]
     assert 'route="/v1/public/{bot}/start",status="404"} 1.0' in text
-    assert 'starts_total{endpoint="/v1/public/{bot}/start",outcome="unknown_bot"} 1.0' in text
+    assert 'starts_total{bot="",endpoint="/v1/public/{bot}/start",outcome="unknown_bot"} 1.0' in text
+    assert 'start_seconds_count{bot="",outcome="unknown_bot"} 1.0' in text
 
 
 async def test_one_line_a_request_whatever_is_asked(alone: Gateway):

@@ -18,6 +18,7 @@ REFUSED = {"name", "exp", "nbf", "eject_at_room_exp", "eject_after_elapsed", "pr
 FREE = {
     "spec.body",
     "spec.podTemplate",
+    "spec.user.tokenProperties",
     "spec.resources.requests",
     "spec.resources.limits",
     "spec.env[]",

@@ -1,0 +1,177 @@
+"""Starting sessions."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from aiohttp import web
+from loguru import logger
+
+from pipecat_gateway import idempotency, limits, requests, start, views
+from pipecat_gateway.errors import AtCapacity, Problem
+from pipecat_gateway.models import RunnerStartRequest, StartBotRequest, Started, StartedBot, StartQuery, StartRequest
+from pipecat_gateway.routes import BOT, Access, Route, answer, key_of, query_of
+from pipecat_gateway.sessions import Sessions
+from pipecat_gateway.settings import Settings
+from pipecat_gateway.start import Start
+from pipecat_gateway.views import Session
+
+Reached = Callable[[Session], bool]
+
+TIDY_S = 5.0
+"""At the end, for the stop of sessions that nobody waits for any more."""
+PROBLEMS = (400, 404, 409, 413, 422, 429, 502, 504)
+
+
+class StartRoutes:
+    """Three shapes of one thing."""
+
+    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+        self._settings = settings
+        self._sessions = sessions
+        self._tidying: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route(
+                method="POST",
+                path="/v1/public/{bot}/start",
+                serve=self._cloud,
+                access=Access.PUBLIC,
+                summary="Start a session, as on Pipecat Cloud",
+                details="Answers as soon as room and token stand, or with wait=joined when the bot is in the room. "
+                "With an Idempotency-Key the same request is answered with the same session, as long as that is there.",
+                request=StartRequest,
+                query=StartQuery,
+                answer=Started,
+                problems=PROBLEMS,
+                cloud=True,
+                starts=True,
+            ),
+            Route(
+                method="POST",
+                path="/start",
+                serve=self._runner,
+                access=Access.PUBLIC,
+                summary="Start a session of the gateway's own Bot, as with Pipecat's development runner",
+                request=RunnerStartRequest,
+                query=StartQuery,
+                answer=Started,
+                problems=PROBLEMS,
+                starts=True,
+            ),
+            Route(
+                method="POST",
+                path="/start_bot",
+                serve=self._guide,
+                access=Access.PUBLIC,
+                summary="Start a session of the gateway's own Bot, as in Pipecat's guide",
+                details="Answers when the bot is in the room.",
+                request=StartBotRequest,
+                answer=StartedBot,
+                problems=PROBLEMS,
+                starts=True,
+            ),
+        ]
+
+    async def tidied(self, _: web.Application) -> None:
+        """Before the process ends."""
+        if self._tidying:
+            await asyncio.wait(self._tidying, timeout=TIDY_S)
+
+    async def _cloud(self, request: web.Request) -> web.Response:
+        return await self._start(request, request.match_info["bot"], StartRequest)
+
+    async def _runner(self, request: web.Request) -> web.Response:
+        return await self._start(request, self._settings.bot, RunnerStartRequest)
+
+    async def _start(self, request: web.Request, bot: str, model: type[StartRequest]) -> web.Response:
+        joined = query_of(request, StartQuery).wait == "joined"
+        asked = start.start_of(bot, await self._asked(request), key_of(request), model)
+        session, token = await self._started(request, asked, joined)
+        room = session.room if token else None
+        return answer(Started(daily_room=room, daily_token=token, session_id=session.uid), leave_out_none=True)
+
+    async def _guide(self, request: web.Request) -> web.Response:
+        asked = start.start_bot_of(self._settings.bot, await self._asked(request))
+        session, token = await self._started(request, asked, joined=True)
+        return answer(StartedBot(room_url=session.room or "", token=token or ""))
+
+    async def _asked(self, request: web.Request) -> requests.Json:
+        return requests.parse(await limits.body(request, self._settings.body_seconds))
+
+    async def _started(self, request: web.Request, asked: Start, joined: bool) -> tuple[Session, str | None]:
+        """Make the session, or meet the one of the same Idempotency-Key, and wait for it."""
+        key = key_of(request)
+        once = idempotency.key_of(request.headers.getall(idempotency.HEADER, []))
+        await self._sessions.bot(asked.bot)
+        request[BOT] = asked.bot
+        unique = secrets.token_hex(8)
+        name = idempotency.name_of(key.id, once) if once else f"gw-{unique}"
+        fingerprint = idempotency.fingerprint_of(start.asked(asked)) if once else None
+        manifest = start.manifest(asked, key, self._settings.namespace, name, f"gw-{unique}-room", fingerprint)
+        making = asyncio.create_task(self._made(manifest, asked.own_token, fingerprint))
+        try:
+            # Shielded: a caller who goes away meanwhile must not leave us ignorant of what was made.
+            session, mine = await asyncio.shield(making)
+            session = await self._waited(session, mine, joined)
+            return session, None if asked.own_url else await self._sessions.user_token(session)
+        except BaseException:
+            # Whoever has an Idempotency-Key may come back for the session; else it ends as NoShow.
+            if not once:
+                self._tidy(making, name)
+            raise
+
+    async def _made(self, manifest: requests.Json, token: str | None, fingerprint: str | None) -> tuple[Session, bool]:
+        """The session, and whether it is this request's."""
+        session, mine = await self._sessions.create(manifest)
+        if session.fingerprint != fingerprint:
+            raise idempotency.mismatch()
+        # Whoever made it may have ended before this: any of those who meet it can do it.
+        if token and not session.finished:
+            try:
+                await self._sessions.hand_token(session, token)
+            except Problem:
+                if mine:
+                    await self._delete(session)
+                raise
+        return session, mine
+
+    async def _waited(self, session: Session, mine: bool, joined: bool) -> Session:
+        """The session, once it is as far as was asked."""
+        if not mine and (views.bot_was_in if joined else views.room_was_ready)(session):
+            return session
+        reached: Reached = views.bot_is_in if joined else views.room_is_ready
+        try:
+            if problem := views.ended_early(session):
+                raise problem
+            return await self._sessions.until(session.uid, reached, self._settings.start_timeout_seconds)
+        except AtCapacity:
+            # So that the next try is a new one.
+            await asyncio.shield(asyncio.create_task(self._delete(session)))
+            raise
+
+    async def _delete(self, session: Session) -> None:
+        try:
+            await self._sessions.delete(session)
+        except Problem as problem:
+            logger.warning("Session {} was not deleted and stays until its TTL: {}", session.name, problem.__cause__)
+
+    def _tidy(self, making: asyncio.Task[tuple[Session, bool]], name: str) -> None:
+        tidying = asyncio.create_task(self._stop(making, name))
+        self._tidying.add(tidying)
+        tidying.add_done_callback(self._tidying.discard)
+
+    async def _stop(self, making: asyncio.Task[tuple[Session, bool]], name: str) -> None:
+        """Stop a session that nobody has the token of, so that nobody could ever join."""
+        await asyncio.wait([making])
+        refused = making.exception()
+        if isinstance(refused, Problem) and refused.status < 500:
+            return
+        # Anything else may have been made although we were told otherwise.
+        try:
+            await self._sessions.stop(name)
+        except Problem as problem:
+            if problem.status != 404:
+                logger.warning("Session {} was not stopped and will end as NoShow: {}", name, problem)
