@@ -282,7 +282,7 @@ def test_a_folder_that_is_not_there_is_refused(idle: Operated, tmp_path: Path):
 
 
 def test_several_keys_share_a_secret(kubectl: Callable[..., str], namespace: str, tmp_path: Path):
-    """As the guide has it, and with the field manager forgotten nothing but that one's key is at stake."""
+    """As the guide has it: each is made, replaced and removed, and the others stay."""
 
     def made(key_id: str) -> str:
         command = [sys.executable, "-m", "pipecat_gateway.newkey", "--id", key_id, "--public"]
