@@ -15,23 +15,24 @@ UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
 """What aiohttp raises, and logs, of a request that is no HTTP; it quotes it."""
 
 
-def bounded(most: int) -> Middleware:
+def bounded(most: int, most_proxied: int) -> Middleware:
     """The middleware that has so many requests open at most; health and metrics are asked besides."""
-    now_open = 0
+    now_open = {False: 0, True: 0}
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        nonlocal now_open
         route = route_of(request)
         if route and route.quiet:
             return await handler(request)
-        if now_open >= most:
-            raise Problem(503, "overloaded", f"{most} requests are open; try again.", {"Retry-After": "1"})
-        now_open += 1
+        proxied = bool(route and route.proxied)
+        bound = most_proxied if proxied else most
+        if now_open[proxied] >= bound:
+            raise Problem(503, "overloaded", f"{bound} requests are open; try again.", {"Retry-After": "1"})
+        now_open[proxied] += 1
         try:
             return await handler(request)
         finally:
-            now_open -= 1
+            now_open[proxied] -= 1
 
     return middleware
 
@@ -68,6 +69,8 @@ class NothingOfTheRequest(logging.Filter):
 
 def connection_logger() -> logging.Logger:
     """aiohttp's own, with that filter."""
+    # It warns of subprotocols that a bot doesn't know, and browsers have no other place for a token.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
     made = logging.getLogger("aiohttp.server")
     if not any(isinstance(known, NothingOfTheRequest) for known in made.filters):
         made.addFilter(NothingOfTheRequest())

@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from pipecat_gateway.idempotency import HEADER, MAX
 from pipecat_gateway.models import ErrorAnswer
 from pipecat_gateway.requests import NAME
-from pipecat_gateway.routes import Access, Route
+from pipecat_gateway.routes import ANY_METHOD, Access, Route
 
 Json = dict[str, Any]
 
@@ -19,6 +19,7 @@ SCHEME: Final = "apiKey"
 PATH_PARAMETERS: Final[dict[str, Json]] = {
     "bot": {"description": "Name of the Bot.", "schema": {"type": "string", "pattern": f"^{NAME.pattern}$"}},
     "id": {"description": "UID of the session.", "schema": {"type": "string", "format": "uuid"}},
+    "path": {"description": "Of the bot's own; slashes may stand in it.", "schema": {"type": "string"}},
     "org": {"description": "Any: the API key tells the tenant.", "schema": {"type": "string", "minLength": 1}},
 }
 IDEMPOTENCY: Final[Json] = {
@@ -36,6 +37,8 @@ ABOUT: Final = (
     "Starts, lists, reads and stops sessions of Pipecat bots. The paths below /v1 are Pipecat Cloud's. Every error has "
     "a text `error` for people and a text `code` for programs."
 )
+METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+"""Those that a document has words for."""
 COMMON: Final = (500, 503)
 """Any route that asks the API server may answer these."""
 
@@ -45,7 +48,8 @@ def document(routes: Sequence[Route], secured: bool) -> Json:
     schemas = _schemas(routes)
     paths: dict[str, Json] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, secured)
+        for method in METHODS if route.method == ANY_METHOD else (route.method.lower(),):
+            paths.setdefault(_path(route), {})[method] = _operation(method, route, secured)
     components: Json = {"schemas": schemas}
     if secured:
         components["securitySchemes"] = {SCHEME: {"type": "http", "scheme": "bearer"}}
@@ -67,9 +71,14 @@ def _schemas(routes: Sequence[Route]) -> Json:
     return found
 
 
-def _operation(route: Route, secured: bool) -> Json:
+def _path(route: Route) -> str:
+    """Without the patterns of its variables."""
+    return re.sub(r":[^}]*", "", route.path)
+
+
+def _operation(method: str, route: Route, secured: bool) -> Json:
     operation: Json = {
-        "operationId": _operation_id(route),
+        "operationId": _operation_id(method, route),
         "summary": route.summary,
         "responses": _responses(route, secured),
     }
@@ -79,20 +88,22 @@ def _operation(route: Route, secured: bool) -> Json:
         operation["parameters"] = parameters
     if route.request:
         operation["requestBody"] = {"required": route.cloud, "content": {"application/json": _ref(route.request)}}
+    if route.proxied and method in ("put", "post", "patch"):
+        operation["requestBody"] = {"content": {"application/json": {}}}
     if secured and route.access is not Access.OPEN:
         operation["security"] = [{SCHEME: []}]
     return operation
 
 
-def _operation_id(route: Route) -> str:
-    words = [word for word in re.split(r"[^a-z0-9]+", route.path) if word]
-    return "_".join([route.method.lower(), *words])
+def _operation_id(method: str, route: Route) -> str:
+    words = [word for word in re.split(r"[^a-z0-9]+", _path(route)) if word]
+    return "_".join([method, *words])
 
 
 def _parameters(route: Route) -> list[Json]:
     found: list[Json] = [
         {"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]}
-        for name in re.findall(r"{(\w+)}", route.path)
+        for name in re.findall(r"{(\w+)}", _path(route))
     ]
     if route.query:
         for name, schema in route.query.model_json_schema()["properties"].items():
@@ -112,6 +123,8 @@ def _bare(schema: Json) -> Json:
 def _responses(route: Route, secured: bool) -> Json:
     content = {"application/json": _ref(route.answer)} if route.answer else {route.content: {}}
     responses: Json = {"200": {"description": "Done.", "content": content}}
+    if route.proxied:
+        responses = {"default": {"description": "The bot's own answer.", "content": content}}
     access = (401, 403, 429) if secured and route.access is not Access.OPEN else ()
     common = COMMON if route.access is not Access.OPEN else ()
     refusals = (403,) if route.starts else ()

@@ -52,6 +52,8 @@ class Route:
     cloud: bool = False
     """It is Pipecat Cloud's, so errors have the codes that its API documents."""
     starts: bool = False
+    proxied: bool = False
+    """A bot answers it, for as long as it likes: counted apart from all others."""
     quiet: bool = False
     """Machines ask it all the time: not logged, and answered however much else there is to do."""
 

@@ -11,6 +11,7 @@ from pipecat_gateway import cors, limits, requests
 from pipecat_gateway.access import Find, access
 from pipecat_gateway.errors import Problem
 from pipecat_gateway.meta_routes import MetaRoutes
+from pipecat_gateway.proxy import Proxy
 from pipecat_gateway.routes import BOT, KEY, Handler, added, method_not_allowed, path_of, route_of
 from pipecat_gateway.session_routes import SessionRoutes
 from pipecat_gateway.sessions import Sessions
@@ -55,15 +56,17 @@ class Server:
 
     def app(self) -> web.Application:
         """All routes."""
-        bounds = limits.bounded(self._settings.open_requests)
+        bounds = limits.bounded(self._settings.open_requests, self._settings.proxied_requests)
         who = access(self._find, self._settings.bot)
         app = web.Application(middlewares=[self._middleware, bounds, who], client_max_size=requests.REQUEST_MAX)
         app.on_response_prepare.append(cors.headers(self._settings.cors_origins))
         starts, meta = StartRoutes(self._settings, self._sessions), MetaRoutes(self._sessions, self._metrics)
-        routes = [*starts.routes(), *SessionRoutes(self._sessions).routes(), *meta.routes()]
+        proxy = Proxy(self._settings, self._sessions)
+        routes = [*starts.routes(), *SessionRoutes(self._sessions).routes(), *proxy.routes(), *meta.routes()]
         meta.describe(routes, secured=self._settings.keys is not None)
         added(app, routes)
         app.on_cleanup.append(starts.tidied)
+        app.cleanup_ctx.append(proxy.client)
         return app
 
     @web.middleware
@@ -95,8 +98,8 @@ class Server:
         """
         took = time.monotonic() - began
         path, route = path_of(request), route_of(request)
-        # Any word may stand for a method where there is no route.
-        self._answers.labels(request.method if path else "", path or "unknown", status).observe(took)
+        # Any word may stand for a method where there is no route, or one for all methods.
+        self._answers.labels(route.method if route else "", path or "unknown", status).observe(took)
         if route and route.starts:
             bot = request.get(BOT, "")
             self._starts.labels(route.path, bot, outcome).inc()

@@ -116,7 +116,7 @@ class SessionRoutes:
         return answer(answers.page(theirs, asked, bot.uid, key.tenant))
 
     async def _details(self, request: web.Request) -> web.Response:
-        session = await self._found(request)
+        session = await session_of(request, self._sessions)
         bot = await self._sessions.bot(request.match_info["bot"])
         return answer(answers.details(session, bot.uid, key_of(request).tenant))
 
@@ -134,21 +134,22 @@ class SessionRoutes:
         return answer(answers.organizations(key_of(request).tenant))
 
     async def _get(self, request: web.Request) -> web.Response:
-        return answer(answers.described(await self._found(request)), leave_out_none=True)
+        return answer(answers.described(await session_of(request, self._sessions)), leave_out_none=True)
 
     async def _stop(self, request: web.Request) -> web.Response:
-        session = await self._found(request)
+        session = await session_of(request, self._sessions)
         await self._sessions.stop(session.name, session.uid)
         return answer(Stopped(session_id=session.uid))
 
-    async def _found(self, request: web.Request) -> Session:
-        """The session of the path, if it is the caller's, and of the path's Bot.
 
-        Raises:
-            Problem: 404: what is somebody else's is not there.
-        """
-        uid = request.match_info["id"].lower()
-        session = await self._sessions.find(uid)
-        if not visible(session, key_of(request)) or request.match_info.get("bot", session.bot) != session.bot:
-            raise not_there(uid)
-        return session
+async def session_of(request: web.Request, sessions: Sessions) -> Session:
+    """The session of the path, if it is the caller's, and of the path's Bot.
+
+    Raises:
+        Problem: 404: what is somebody else's is not there.
+    """
+    uid = request.match_info["id"].lower()
+    session = await sessions.find(uid)
+    if not visible(session, key_of(request)) or request.match_info.get("bot", session.bot) != session.bot:
+        raise not_there(uid)
+    return session

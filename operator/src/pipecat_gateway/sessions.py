@@ -2,8 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,18 +24,24 @@ MEETINGS: Final = 5
 """How often a session of the name that is wanted may be there, and gone again when it is looked at."""
 
 
+Over = asyncio.Future[Session | Problem]
+"""Done when there is nothing to ask of a session any more: it is finished, or why else."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiter:
     """A request that waits for a session to be as wanted."""
 
     reached: Callable[[Session], bool]
     answer: asyncio.Future[Session | Problem]
+    lost: Callable[[Session], Problem | None] = ended_early
+    """Why it never will be, if so."""
 
     def weigh(self, session: Session) -> None:
         """Answer if this is what was waited for, or never will be."""
         if self.reached(session):
             self.tell(session)
-        elif problem := ended_early(session):
+        elif problem := self.lost(session):
             self.tell(problem)
 
     def tell(self, answer: Session | Problem) -> None:
@@ -157,6 +164,26 @@ class Sessions:
             Problem: it ended before, was deleted, or took too long.
         """
         waiter = Waiter(reached, asyncio.get_running_loop().create_future())
+        try:
+            with self._told(uid, waiter):
+                async with asyncio.timeout(timeout_s):
+                    answer = await waiter.answer
+        except TimeoutError as error:
+            raise Problem(504, "timeout", f"The bot was not ready within {timeout_s:.0f} s.") from error
+        if isinstance(answer, Problem):
+            raise answer
+        return answer
+
+    @contextlib.contextmanager
+    def until_over(self, uid: str) -> Iterator[Over]:
+        """For as long as a session can be asked something."""
+        over: Over = asyncio.get_running_loop().create_future()
+        with self._told(uid, Waiter(lambda session: session.finished, over, lost=lambda _: None)):
+            yield over
+
+    @contextlib.contextmanager
+    def _told(self, uid: str, waiter: Waiter) -> Iterator[None]:
+        """It learns what becomes of the session."""
         self._waiting[uid].add(waiter)
         try:
             # The watch may have told it before the create was answered.
@@ -164,17 +191,11 @@ class Sessions:
                 waiter.weigh(self._known[uid])
             if self._closing:
                 waiter.tell(_shutting_down())
-            async with asyncio.timeout(timeout_s):
-                answer = await waiter.answer
-        except TimeoutError as error:
-            raise Problem(504, "timeout", f"The bot was not ready within {timeout_s:.0f} s.") from error
+            yield
         finally:
             self._waiting[uid].discard(waiter)
             if not self._waiting[uid]:
                 del self._waiting[uid]
-        if isinstance(answer, Problem):
-            raise answer
-        return answer
 
     async def find(self, uid: str) -> Session:
         """By its UID; one made a moment ago by another replica is looked for too.
@@ -240,7 +261,7 @@ class Sessions:
     def _forget(self, uid: str) -> None:
         self._known.pop(uid, None)
         for waiter in self._waiting.get(uid, ()):
-            waiter.tell(Problem(502, "deleted", "The session was deleted before the bot was ready."))
+            waiter.tell(Problem(502, "deleted", "The session was deleted meanwhile."))
 
 
 def not_there(uid: str) -> Problem:

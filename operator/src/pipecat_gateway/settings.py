@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     """After SIGTERM, how long starts in flight are waited for; those left are stopped, and their callers told."""
     open_requests: Annotated[int, Field(ge=1)] = 1000
     """At once; whoever comes past it is told to try again."""
+    proxied_requests: Annotated[int, Field(ge=1)] = 1000
+    """At once, to bots' own routes, besides: WebSockets that stay open must not keep anybody from a start."""
+    proxy_idle_seconds: Annotated[float, Field(gt=0)] = 300
+    """A request to a bot's own route in which neither side sends anything for so long is given up."""
     body_seconds: Annotated[float, Field(gt=0)] = 30
     """For a request's body to arrive."""
     idle_seconds: Annotated[float, Field(gt=0)] = 75

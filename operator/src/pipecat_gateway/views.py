@@ -37,6 +37,7 @@ class Session:
     started_at: datetime | None = None
     joined_at: datetime | None = None
     ended_at: datetime | None = None
+    pod_ip: str | None = None
     end_reason: str | None = None
     message: str | None = None
 
@@ -70,6 +71,7 @@ def view(item: dict[str, Any]) -> Session:
         started_at=status.started_at,
         joined_at=status.joined_at,
         ended_at=status.ended_at,
+        pod_ip=status.pod_ip,
         # As it stands: an operator newer than this may know more reasons.
         end_reason=reason if isinstance(reason, str) else None,
         message=status.message,
