@@ -1,7 +1,6 @@
 """What of a request goes on to a bot, and where to; what of its answer comes back. Pure."""
 
 import ipaddress
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -54,25 +53,21 @@ def target(session: Session, asked: URL) -> URL:
     if host is None:
         raise no_routes()
     path = asked.raw_path.split("/", 6)[6]
-    return URL.build(
-        scheme="http",
-        host=host,
-        port=names.PORT,
-        path=f"/{_as_ascii(path)}",
-        query_string=_as_ascii(asked.raw_query_string),
-        encoded=True,
-    )
+    query = asked.raw_query_string
+    return URL.build(scheme="http", host=host, port=names.PORT, path=f"/{path}", query_string=query, encoded=True)
 
 
 def _address(told: str | None) -> str | None:
-    """If it is one that a pod may have."""
+    """As it stands in a URL, if it is one that a pod may have."""
     try:
         ip = ipaddress.ip_address(told or "")
     except ValueError:
         return None
     # Clouds tell secrets at link-local addresses.
     beyond = ip.is_link_local or ip.is_multicast or ip.is_unspecified or "%" in str(ip)
-    return None if beyond else str(ip)
+    if beyond:
+        return None
+    return f"[{ip}]" if ip.version == 6 else str(ip)
 
 
 def over(session: Session) -> Problem:
@@ -131,9 +126,3 @@ def _legible(value: str) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("latin-1")
-
-
-def _as_ascii(part: str) -> str:
-    """Bytes that don't belong into a URL, and came unquoted, in quotes."""
-    raw = part.encode("utf-8", "surrogateescape")
-    return re.sub(rb"[\x80-\xff]", lambda found: b"%%%02X" % ord(found[0]), raw).decode("ascii")

@@ -147,9 +147,10 @@ class Proxy:
         try:
             await caller.prepare(request)
             close = await _bridged(caller, bot, over)
-            await asyncio.gather(_closed(caller, close), _closed(bot, close))
         finally:
             await _closed(bot, close)
+        # Last: a caller who is gone ends this.
+        await _closed(caller, close)
         return caller
 
     def _problem(self, error: aiohttp.ClientError | TimeoutError, over: Over) -> Problem:

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     start_timeout_seconds: Annotated[float, Field(gt=0)] = 200
     """The longest that a start is waited for; the session's own startTimeoutSeconds normally ends it before."""
     drain_seconds: Annotated[float, Field(ge=0)] = 20
-    """After SIGTERM, how long starts in flight are waited for; those left are stopped, and their callers told."""
+    """After SIGTERM, for what is in flight; starts that are left are stopped, and their callers told."""
     open_requests: Annotated[int, Field(ge=1)] = 1000
     """At once; whoever comes past it is told to try again."""
     proxied_requests: Annotated[int, Field(ge=1)] = 1000

@@ -1,4 +1,4 @@
-"""README, docs/install.md and docs/bots.md keep their word: what they name is there, and is as they say."""
+"""README, docs/install.md, docs/bots.md and docs/gateway.md keep their word: what they name is there, and is as they say."""
 
 import ast
 import re
@@ -25,7 +25,8 @@ from support.objects import NOW, bot, session
 
 ROOT = Path(__file__).parents[3]
 README, INSTALL, BOTS = ROOT / "README.md", ROOT / "docs" / "install.md", ROOT / "docs" / "bots.md"
-GUIDES = [README, INSTALL, BOTS]
+GATEWAY = ROOT / "docs" / "gateway.md"
+GUIDES = [README, INSTALL, BOTS, GATEWAY]
 CHART = ROOT / "helm" / "pipecat-operator"
 CODE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
@@ -128,7 +129,7 @@ def headings(guide: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines}
 
 
-@pytest.mark.parametrize("guide", [INSTALL, BOTS], ids=lambda guide: guide.name)
+@pytest.mark.parametrize("guide", [INSTALL, BOTS, GATEWAY], ids=lambda guide: guide.name)
 def test_the_tests_it_names_are_there(guide: Path):
     there = {
         node.name

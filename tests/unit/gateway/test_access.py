@@ -236,13 +236,13 @@ async def test_an_answer_without_origin_says_that_it_depends_on_it(served):
 
 
 async def test_past_the_bound_one_is_told_to_come_again_and_health_is_told(served):
-    client = await served(limits.bounded(0), access(RING.find, "one"))
+    client = await served(limits.bounded(0, 1), access(RING.find, "one"))
     status, body, headers = await asked(client, "POST", "/start", TOKENS["web"])
     assert (status, body["code"], headers["Retry-After"]) == (503, "overloaded", "1")
     assert (await asked(client, "GET", "/healthz"))[0] == 200
 
 
 async def test_a_request_that_ends_makes_room(served):
-    client = await served(limits.bounded(1), access(RING.find, "one"))
+    client = await served(limits.bounded(1, 1), access(RING.find, "one"))
     for token in (TOKENS["web"], "nobody", TOKENS["web"]):
         assert (await asked(client, "POST", "/start", token))[0] != 503
