@@ -56,7 +56,7 @@ def test_properties_of_the_users_token_are_the_users(user, name, id, owner):
 
 
 def test_a_token_with_a_name_only_needs_nothing_of_daily():
-    session = made({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_name": "Ada", "user_id": None}})
+    session = made({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_name": "Ada"}})
     assert session["spec"]["user"] == {"name": "Ada"}
 
 
@@ -177,6 +177,7 @@ def test_saying_no_needs_no_leave(word):
         ({"createDailyRoom": True, "dailyRoomProperties": {"tokenSecretRef": {"name": "bot-keys"}}}, "bad_request"),
         ({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_name": "x" * 129}}, "bad_request"),
         ({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_id": 7}}, "bad_request"),
+        ({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_id": None}}, "bad_request"),
         ({"createDailyRoom": True, "dailyMeetingTokenProperties": {"is_owner": "yes"}}, "bad_request"),
         ({"body": {"room_url": URL}}, "bad_request"),
         ({"body": {"token": TOKEN}}, "bad_request"),
