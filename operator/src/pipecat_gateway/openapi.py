@@ -27,9 +27,7 @@ IDEMPOTENCY: Final[Json] = {
     "description": "Of your making, in double quotes: the same key and request give the same session again.",
     # Of these characters JSON's text is written as that of Structured Fields.
     "content": {
-        "application/json": {
-            "schema": {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX}
-        }
+        "application/json": {"schema": {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX}}
     },
 }
 ABOUT: Final = (
