@@ -81,6 +81,8 @@ def start_of(bot: str, request: Json, key: Key = ANONYMOUS, model: type[StartReq
     for word in ROOM_IS_NONE:
         if word in room:
             raise Problem(400, "bad_request", f"dailyRoomProperties.{word} is no property of a Daily room.")
+    if room.get("privacy", "private") not in ("private", "public"):
+        raise Problem(400, "bad_request", "dailyRoomProperties.privacy must be 'private' or 'public'.")
     well_formed(user)
     allowed(room, user, key)
     return checked(Start(bot, asked.body, room, user))
