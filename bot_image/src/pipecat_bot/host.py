@@ -115,6 +115,8 @@ class Host:
             return
         if state.joined_at is not None and before.joined_at is None:
             logger.info("The bot is in the room")
+        if len(state.users) != len(before.users):
+            logger.info(f"Users in the room: {len(state.users)}")
         if state.ending and not before.ending:
             logger.info(f"The session ends: {state.ending.reason}: {state.ending.message}")
             self._last_words.say(state.ending)

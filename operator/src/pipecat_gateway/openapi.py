@@ -26,11 +26,9 @@ IDEMPOTENCY: Final[Json] = {
     "name": HEADER,
     "in": "header",
     "description": "Of your making, in double quotes: the same key and request give the same session again.",
-    # Of these characters a String of Structured Fields is the same as one of JSON.
+    # Of these characters JSON's text is written as that of Structured Fields.
     "content": {
-        "application/json": {
-            "schema": {"type": "string", "pattern": r"^[ !#-\[\]-~]+$", "minLength": 1, "maxLength": MAX}
-        }
+        "application/json": {"schema": {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX}}
     },
 }
 ABOUT: Final = (

@@ -81,6 +81,8 @@ def start_of(bot: str, request: Json, key: Key = ANONYMOUS, model: type[StartReq
     for word in ROOM_IS_NONE:
         if word in room:
             raise Problem(400, "bad_request", f"dailyRoomProperties.{word} is no property of a Daily room.")
+    if room.get("privacy", "private") not in ("private", "public"):
+        raise Problem(400, "bad_request", "dailyRoomProperties.privacy must be 'private' or 'public'.")
     well_formed(user)
     allowed(room, user, key)
     return checked(Start(bot, asked.body, room, user))
@@ -124,8 +126,8 @@ def own_room(bot: str, body: Json, room: Json, user: Json) -> Start:
 def well_formed(user: Json) -> None:
     """Raises Problem for properties of a token that Kubernetes would refuse in words of its own."""
     for word, bound in TEXT_BOUNDS.items():
-        value = user.get(word)
-        if value is not None and (not isinstance(value, str) or len(value) > bound):
+        value = user.get(word, "")
+        if not isinstance(value, str) or len(value) > bound:
             said = f"dailyMeetingTokenProperties.{word} must be text of at most {bound} characters."
             raise Problem(400, "bad_request", said)
     if not isinstance(user.get("is_owner", False), bool):
@@ -186,7 +188,7 @@ def spec_of(start: Start, key: Key, token_secret: str) -> Json:
 def _user(properties: Json) -> Json:
     """Name and id by the fields that there are for them: a token with no more is signed without asking Daily."""
     known = {"user_name": "name", "user_id": "id"}
-    user = {known[word]: value for word, value in properties.items() if word in known and value is not None}
+    user = {known[word]: value for word, value in properties.items() if word in known}
     rest = {word: value for word, value in properties.items() if word not in known}
     return {**user, **({"tokenProperties": rest} if rest else {})}
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from pipecat_gateway.errors import AtCapacity, Problem
-from pipecat_gateway.keys import ANONYMOUS, Key
+from pipecat_gateway.keys import ANONYMOUS, DEFAULT_TENANT, Key
 from pipecat_gateway.start import ANNOTATION_FINGERPRINT, LABEL_TENANT
 from pipecat_operator.api import BotSession
 from pipecat_operator.conditions import EndReason, Phase
@@ -27,8 +27,8 @@ class Session:
     name: str
     bot: str
     created_at: datetime
-    tenant: str | None = None
-    """None: not made by a gateway."""
+    tenant: str = DEFAULT_TENANT
+    """Of the API key that it was made with; the default one's, too, are those that no gateway made."""
     fingerprint: str | None = None
     token_secret: str | None = None
     """Where the bot's token for a room of one's own is."""
@@ -63,7 +63,7 @@ def view(item: dict[str, Any]) -> Session:
         name=whole.metadata.name,
         bot=whole.spec.bot_ref.name,
         created_at=whole.metadata.creation_timestamp,
-        tenant=(meta.get("labels") or {}).get(LABEL_TENANT),
+        tenant=(meta.get("labels") or {}).get(LABEL_TENANT, DEFAULT_TENANT),
         fingerprint=(meta.get("annotations") or {}).get(ANNOTATION_FINGERPRINT),
         token_secret=own.name if own else None,
         phase=status.phase or Phase.PENDING,

@@ -11,6 +11,7 @@ from support.installed import GATEWAY, GOODBYE, RELEASE, START_S, SYSTEM, TIMEOU
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+ROOM = json.dumps({"createDailyRoom": True})
 CLIENTS = 3
 
 
@@ -86,7 +87,7 @@ async def test_the_gateway_is_scaled_under_load(installed: Installed):
         """One after the other, until there is nothing more to disturb them."""
         started = []
         while not scaled.is_set():
-            answer = await asyncio.to_thread(installed.kubectl, "create", "--raw", path, "-f", "-", stdin="{}")
+            answer = await asyncio.to_thread(installed.kubectl, "create", "--raw", path, "-f", "-", stdin=ROOM)
             started.append(str(json.loads(answer)["sessionId"]))
         return started
 

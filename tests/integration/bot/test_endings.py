@@ -24,7 +24,7 @@ def test_the_last_user_leaves(bot: Path, host: Start, caller: Join, daily: Daily
     hosted.wait_for_ready()
     user = caller()
     joined(user)
-    hosted.wait_for_log("Participant joined")
+    hosted.wait_for_log("Users in the room: 1")
     user.terminate()
     outcome = hosted.outcome()
     assert (outcome.code, outcome.reason) == (0, "UserLeft"), outcome.log
@@ -68,7 +68,7 @@ def test_sigterm_in_the_call(bot: Path, host: Start, caller: Join, daily: Daily,
     hosted = host(bot)
     hosted.wait_for_ready()
     joined(caller())
-    hosted.wait_for_log("Participant joined")
+    hosted.wait_for_log("Users in the room: 1")
     hosted.process.send_signal(signal.SIGTERM)
     outcome = hosted.outcome()
     assert (outcome.code, outcome.reason) == (0, "Stopped"), outcome.log

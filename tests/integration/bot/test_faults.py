@@ -222,7 +222,7 @@ def test_code_after_the_call_that_never_ends(host: Start, caller: Join, daily: D
     hosted.wait_for_ready()
     user = caller()
     joined(user)
-    hosted.wait_for_log("Participant joined")
+    hosted.wait_for_log("Users in the room: 1")
     user.terminate()
     outcome = hosted.outcome()
     assert (outcome.code, outcome.reason) == (0, "UserLeft"), outcome.log

@@ -37,7 +37,7 @@ ERRORS: list[tuple[str, str, str | None, int, str]] = [
     ("POST", START, sent(dailyRoomProperties={"name": "mine"}), 400, "refused"),
     ("POST", START, sent(dailyRoomProperties={"exp": 1}), 400, "refused"),
     ("POST", START, sent(dailyRoomProperties={"eject_at_room_exp": False}), 400, "refused"),
-    ("POST", START, sent(dailyRoomProperties={"privacy": "org"}), 400, "refused"),
+    ("POST", START, sent(dailyRoomProperties={"privacy": "org"}), 400, "bad_request"),
     ("POST", START, sent(dailyMeetingTokenProperties={"room_name": "other"}), 400, "refused"),
     ("POST", START, sent(dailyMeetingTokenProperties={"exp": 1}), 400, "refused"),
     ("POST", START, json.dumps({"body": {"room_url": "https://mine"}}), 400, "bad_request"),

@@ -10,15 +10,12 @@ from support.operated import Operated, get
 CONFIG = """
 [parameters]
 "path.bot" = "bot"
-[checks.use_after_free]
-enabled = false
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", 404, 409, 422]
 """
-"""A session that is stopped stays to be read, as on Pipecat Cloud.
-
-404: ids are made up. 409: a start meets one that comes and goes. 422: an Idempotency-Key is used again.
-"""
+"""404: ids are made up. 409: a start meets one that comes and goes. 422: an Idempotency-Key is used again."""
+EXCEPT = "use_after_free"
+"""A session that is stopped stays to be read, as on Pipecat Cloud."""
 TAKES_S = 240.0
 
 
@@ -28,7 +25,8 @@ async def test_whatever_the_document_allows_and_more_is_answered_as_it_says(
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{gateway.url}/openapi.json"),
-        *("--checks", "all", "--max-examples", "12", "--generation-deterministic", "--no-color", "--workers", "1"),
+        *("--checks", "all", "--exclude-checks", EXCEPT, "--max-examples", "12", "--generation-deterministic"),
+        *("--no-color", "--workers", "1"),
         *("--request-timeout", "30", "--suppress-health-check", "all"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,

@@ -17,7 +17,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
-TAKEN = {*ROOM_IS_OURS, *ROOM_IS_NONE, *TOKEN_IS_OURS, "user_name", "user_id", "is_owner", "permissions"}
+TAKEN = {*ROOM_IS_OURS, *ROOM_IS_NONE, *TOKEN_IS_OURS, "user_name", "user_id", "is_owner", "permissions", "privacy"}
 PROPERTIES = st.dictionaries(st.text().filter(lambda word: word not in TAKEN), JSON, max_size=5)
 OBJECTS = st.dictionaries(st.text(), JSON, max_size=5)
 FIELDS = st.sampled_from([*StartRequest.model_json_schema()["properties"], "other"])
@@ -56,7 +56,7 @@ def test_properties_of_the_users_token_are_the_users(user, name, id, owner):
 
 
 def test_a_token_with_a_name_only_needs_nothing_of_daily():
-    session = made({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_name": "Ada", "user_id": None}})
+    session = made({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_name": "Ada"}})
     assert session["spec"]["user"] == {"name": "Ada"}
 
 
@@ -173,10 +173,13 @@ def test_saying_no_needs_no_leave(word):
         ({"createDailyRoom": None}, "bad_request"),
         ({"createDailyRoom": True, "body": []}, "bad_request"),
         ({"createDailyRoom": True, "dailyRoomProperties": "x"}, "bad_request"),
+        ({"createDailyRoom": True, "dailyRoomProperties": {"privacy": "org"}}, "bad_request"),
+        ({"createDailyRoom": True, "dailyRoomProperties": {"privacy": None}}, "bad_request"),
         ({"createDailyRoom": True, "dailyRoomProperties": {"url": "https://elsewhere"}}, "bad_request"),
         ({"createDailyRoom": True, "dailyRoomProperties": {"tokenSecretRef": {"name": "bot-keys"}}}, "bad_request"),
         ({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_name": "x" * 129}}, "bad_request"),
         ({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_id": 7}}, "bad_request"),
+        ({"createDailyRoom": True, "dailyMeetingTokenProperties": {"user_id": None}}, "bad_request"),
         ({"createDailyRoom": True, "dailyMeetingTokenProperties": {"is_owner": "yes"}}, "bad_request"),
         ({"body": {"room_url": URL}}, "bad_request"),
         ({"body": {"token": TOKEN}}, "bad_request"),

@@ -11,13 +11,14 @@ from prometheus_client import generate_latest
 from pipecat_gateway.keys import anyone
 from pipecat_gateway.server import Server
 from pipecat_gateway.settings import Settings
-from pipecat_operator.conditions import Phase
+from pipecat_operator.conditions import EndReason, Phase
 from pipecat_operator.metrics import Metrics
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 LABELS = {
     "phase": set(Phase),
+    "reason": set(EndReason),
     "outcome": {"no_answer", *(str(status.value) for status in HTTPStatus)},
 }
 """What the labels that are looked for may hold; namespace and container are Prometheus' own."""
@@ -67,7 +68,7 @@ def test_alerts_ask_for_metrics_that_there_are_and_say_what_to_do(alerts, famili
 def test_alerts_and_dashboard_look_for_values_that_there_are(alerts, dashboard):
     asking = [alert["expr"] for alert in alerts]
     asking += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    matchers = re.findall(r'(\w+)[=!]~?"([^"]*)"', "\n".join(asking))
+    matchers = re.findall(r'(\w+)(?:=|!=|=~|!~)"([^"]*)"', "\n".join(asking))
     assert {label for label, _ in matchers} == {*LABELS, "namespace", "container"}
     for label, value in matchers:
         for choice in value.split("|") if label in LABELS else ():
