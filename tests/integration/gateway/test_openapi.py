@@ -12,8 +12,15 @@ CONFIG = """
 "path.bot" = "bot"
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", 404, 409, 422]
+[[operations]]
+include-path = "/v1/public/{bot}/sessions/{id}/{path}"
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 501, 502, 503]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "4xx", 501, 502, 503]
 """
-"""404: ids are made up. 409: a start meets one that comes and goes. 422: an Idempotency-Key is used again."""
+"""404: ids are made up. 409: a start meets one that comes and goes. 422: an Idempotency-Key is used again.
+
+What a bot answers is its own, and the scripted one knows GET only (501). 503: it has not joined; 502: it has ended.
+"""
 EXCEPT = "use_after_free"
 """A session that is stopped stays to be read, as on Pipecat Cloud."""
 TAKES_S = 240.0
