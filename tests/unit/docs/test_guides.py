@@ -1,4 +1,4 @@
-"""README, docs/install.md, docs/bots.md and docs/gateway.md keep their word: what they name is there, and is as they say."""
+"""README and the guides keep their word: what they name is there, and is as they say."""
 
 import ast
 import re
