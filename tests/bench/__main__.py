@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import (
     scenario_burst,
+    scenario_gateway,
     scenario_life,
     scenario_limits,
     scenario_memory,
@@ -28,6 +29,7 @@ SCENARIOS = {
     "memory": scenario_memory.run,
     "limits": scenario_limits.run,
     "room": scenario_room.run,
+    "gateway": scenario_gateway.run,
 }
 RESULT = Path(__file__).parents[2] / ".cache" / "bench" / "result.json"
 

@@ -9,8 +9,10 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from pipecat_gateway.keys import Entry, Kind, hash_of, new_token
 from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import wait_until
+from support.leaks import note
 from support.operated import Child, Operated, get
 from support.proxy import Proxy, kubeconfig
 from support.rights import GATEWAY, Account, Right, install
@@ -40,7 +42,8 @@ class Gateway:
     @cached_property
     def http(self) -> aiohttp.ClientSession:
         """Made in the loop that uses it."""
-        return aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60))
+        connector = aiohttp.TCPConnector(limit=0)
+        return aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60), connector=connector)
 
     async def call(self, method: str, path: str | URL, data: Any = None, **more: Any) -> tuple[int, dict[str, Any]]:
         """Status and JSON; every body of an error has string error and code."""
@@ -65,9 +68,9 @@ def gateway_account(of: Operated, without: Right | None = None) -> Account:
     return install(of.cluster, GATEWAY, of.namespace, [of.namespace], release, without)
 
 
-async def gateway_behind(proxy: Proxy, idle: Operated, folder: Path) -> Gateway:
+async def gateway_behind(proxy: Proxy, idle: Operated, folder: Path, **settings: str) -> Gateway:
     """One that has no other way."""
-    settings = {"KUBECONFIG": way(proxy, idle, folder)}
+    settings["KUBECONFIG"] = way(proxy, idle, folder)
     return await asyncio.to_thread(Gateway, idle, folder / "gateway.log", **settings)
 
 
@@ -76,3 +79,22 @@ def way(proxy: Proxy, idle: Operated, folder: Path) -> str:
     config = folder / "between.kubeconfig"
     config.write_text(kubeconfig(proxy.url, idle.namespace))
     return str(config)
+
+
+class Keys:
+    """A folder with API keys, and their tokens, which the run's logs are searched for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "keys"
+        self.folder.mkdir()
+        self._notes = folder
+        self._tokens: list[str] = []
+
+    def add(self, key_id: str, kind: Kind = "private", **fields: Any) -> dict[str, str]:
+        """The header that brings it."""
+        token = new_token(key_id, kind)
+        entry = Entry.model_validate({"hash": hash_of(token), "kind": kind, **fields})
+        (self.folder / key_id).write_text(entry.model_dump_json(by_alias=True))
+        self._tokens.append(token)
+        note(self._notes, self._tokens)
+        return {"Authorization": f"Bearer {token}"}

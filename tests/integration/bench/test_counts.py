@@ -4,12 +4,15 @@ import asyncio
 import gc
 import os
 import signal
+from collections import Counter
 from collections.abc import Sized
 from typing import Any
 
+import jwt
 import pytest
 
 from bench.load import Pods, at_once, hang_up, session_object
+from bench.scenario_gateway import PATH, by_gateway, by_itself, start_request
 from bench.world import PLENTY, Site, World
 from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import until
@@ -20,7 +23,9 @@ from pipecat_operator.main import run
 from pipecat_operator.rooms import RoomDeleter
 from pipecat_operator.settings import load
 from pipecat_operator.turns import AskingSelector
+from support.gateway import gateway_account, gateway_behind
 from support.operated import DAILY_KEY, get
+from support.proxy import Ledger, kubernetes_proxy
 from support.words import WRITES
 
 WAIT_S = 60
@@ -143,6 +148,46 @@ async def test_restarts_resyncs_and_sweeps_write_nothing(world: World):
         assert (site.daily_calls() - calls).keys() == {"GET /v1/rooms 200"}
         assert site.metric('pipecat_sessions{phase="Running"}') == count
         assert len(site.rooms()) == count
+
+
+async def test_three_calls_a_start_through_the_gateway_and_one_watch_for_all(world: World):
+    count, ledger = 30, Ledger()
+    async with (
+        world.site() as site,
+        kubernetes_proxy(gateway_account(site).login(), ledger) as proxy,
+    ):
+        site.begin(**PLENTY)
+        gateway = await gateway_behind(proxy, site, site.folder)
+        answers = await at_once([gateway.call("POST", PATH, start_request()) for _ in range(count)])
+        await gateway.close()
+        calls = Counter(call.label(site.namespace) for call in ledger.calls)
+    assert [status for status, _ in answers] == [200] * count
+    sessions = "kubernetes/apis/pipecat.dev/v1alpha1/namespaces/OWN/botsessions"
+    assert calls == {
+        f"GET {sessions}": 1,
+        f"WATCH {sessions}": 1,
+        "GET kubernetes/apis/pipecat.dev/v1alpha1/namespaces/OWN/bots/bot": count,
+        f"POST {sessions}": count,
+        "GET kubernetes/api/v1/namespaces/OWN/secrets/bs-UID": count,
+    }
+
+
+async def test_both_ways_of_the_gateways_measurement_start_the_same(world: World):
+    """Else the one would not be the other's floor."""
+    async with world.site() as site:
+        site.begin(**PLENTY)
+        specs = []
+        for way in (by_itself, by_gateway):
+            async with way(world, site) as starting:
+                token = jwt.decode(await starting.start(), options={"verify_signature": False})
+            await site.until_metric('pipecat_sessions{phase="Running"}', len(specs) + 1, WAIT_S)
+            (spec,) = [
+                {**session["spec"], "session": None}
+                for session in site.items("botsessions")
+                if token["r"].endswith(session["metadata"]["uid"])
+            ]
+            specs.append(spec)
+    assert specs[0] == specs[1]
 
 
 async def lives(world: World, site: Site, count: int) -> None:

@@ -1,0 +1,210 @@
+"""The gateway: how long from a start to its answer, beside a client that makes and follows the BotSession itself."""
+
+import asyncio
+import base64
+import json
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from bench.load import BOT, CLEAN_S, POLL_S, session_object, steadily
+from bench.report import Row, told
+from bench.usage import cpu_s, percentile, rss_mb
+from bench.world import PLENTY, Site, World
+from pipecat_local.processes import until
+from pipecat_operator import names
+from pipecat_operator.kube import SECRETS, SESSIONS, Kube, Object
+from pipecat_operator.watch import Reflector
+from support.gateway import Gateway
+
+RATES = (10, 50, 100)
+SECONDS = 10
+"""Of starts at each rate, each time."""
+ROUNDS = 2
+OPEN = 1000
+SETTLE_S = 3
+PATH = f"/v1/public/{BOT}/start"
+PATIENCE = aiohttp.ClientTimeout(total=CLEAN_S)
+"""What is too slow is to be seen in the figures."""
+
+Start = Callable[[], Awaitable[str]]
+"""Starts one session; answers the token that lets its user in."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """Of one kind at one rate: ms from each start to its answer, answers a second, CPU ms of the gateway a start."""
+
+    took: list[float] = field(default_factory=list)
+    pace: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+class Own:
+    """A client that needs no gateway: it makes the BotSession, waits by one shared watch, reads the Secret."""
+
+    def __init__(self, api: Kube, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._ready: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.reflector = Reflector(api, SESSIONS, [namespace], self._told, lambda *_: None)
+
+    async def start(self) -> str:
+        """One session."""
+        made = await self._api.create(SESSIONS, self._namespace, session_object())
+        uid = made["metadata"]["uid"]
+        await self._ready[uid].wait()
+        secret = await self._api.get(SECRETS, self._namespace, names.secret_name(uid))
+        return base64.b64decode(secret["data"][names.SECRET_USER_TOKEN]).decode()
+
+    def _told(self, _: str, session: Object) -> None:
+        if session.get("status", {}).get("phase") in ("Starting", "Running"):
+            self._ready[session["metadata"]["uid"]].set()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How sessions are started, and the process that is paid for it, if it is another than this."""
+
+    start: Start
+    pid: int | None = None
+
+
+Ways = Callable[[World, Site], AbstractAsyncContextManager[Way]]
+
+
+@asynccontextmanager
+async def by_itself(world: World, site: Site) -> AsyncIterator[Way]:
+    """The floor."""
+    async with Kube(login=world.cluster.login) as api:
+        own = Own(api, site.namespace)
+        following = asyncio.create_task(own.reflector.run())
+        try:
+            await own.reflector.synced.wait()
+            yield Way(own.start)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+@asynccontextmanager
+async def by_gateway(_: World, site: Site) -> AsyncIterator[Way]:
+    """One process of it."""
+    gateway = await asyncio.to_thread(Gateway, site, site.folder / "gateway.log")
+    request = start_request()
+
+    async def start() -> str:
+        status, answer = await gateway.call("POST", PATH, request, timeout=PATIENCE)
+        if status != 200:
+            raise RuntimeError(f"a start was answered {status} {answer['code']}: {answer['error']}")
+        return str(answer["dailyToken"])
+
+    try:
+        yield Way(start, gateway.child.pid)
+    finally:
+        await gateway.close()
+
+
+def start_request() -> str:
+    """What makes the same BotSession as the other client's."""
+    spec = session_object()["spec"]
+    user = {"user_name": spec["user"]["name"], "user_id": spec["user"]["id"]}
+    return json.dumps({"createDailyRoom": True, "body": spec["body"], "dailyMeetingTokenProperties": user})
+
+
+async def run(world: World, size: float) -> list[Row]:
+    """10, 50 and 100 a second, 10 s each, twice each way in turn; then 1,000 that wait."""
+    rows: list[Row] = []
+    for rate in RATES:
+        rows += told(await _at(world, rate, max(20, int(rate * SECONDS * size))))
+    rows += told(await _waiting(world, max(20, int(OPEN * size))))
+    return rows
+
+
+async def _at(world: World, rate: int, count: int) -> list[Row]:
+    ways: tuple[Ways, ...] = (by_itself, by_gateway)
+    figures: dict[Ways, Figures] = {way: Figures() for way in ways}
+    for number in range(ROUNDS):
+        # There and back, so that a drift of the machine's meets both alike.
+        for way in ways if number % 2 == 0 else reversed(ways):
+            await _once(world, way, rate, count, figures[way])
+    floor, ours = figures[by_itself], figures[by_gateway]
+    rows = []
+    for percent in (50, 99):
+        least, took = percentile(floor.took, percent), percentile(ours.took, percent)
+        what = f"{rate}/s, start to answer, p{percent}, floor: watched oneself"
+        rows.append(Row("gateway", what, took, "ms", least, "<= 1.2 x", took <= 1.2 * least))
+    pace, least = sum(ours.pace) / ROUNDS, sum(floor.pace) / ROUNDS
+    rows.append(Row("gateway", f"{rate}/s, answered a second, floor: watched oneself", pace, "/s", least))
+    rows.append(Row("gateway", f"{rate}/s, CPU of the gateway per start", sum(ours.cpu) / ROUNDS, "ms"))
+    return rows
+
+
+async def _once(world: World, way: Ways, rate: int, count: int, figures: Figures) -> None:
+    """Adds to the figures."""
+    async with world.site() as site:
+        site.begin(**PLENTY)
+        async with way(world, site) as starting:
+
+            async def timed() -> tuple[float, float]:
+                at = time.monotonic()
+                await starting.start()
+                return at, time.monotonic()
+
+            # The first ones make connections.
+            warm = min(rate, count)
+            await steadily([timed() for _ in range(warm)], rate)
+            await site.until_metric('pipecat_sessions{phase="Running"}', warm)
+            before = cpu_s(starting.pid) if starting.pid else 0.0
+            times = await steadily([timed() for _ in range(count)], rate)
+            # What the watch tells of them later is theirs, too.
+            await site.until_metric('pipecat_sessions{phase="Running"}', warm + count)
+            if starting.pid:
+                figures.cpu.append((cpu_s(starting.pid) - before) * 1000 / count)
+    figures.took += [(end - at) * 1000 for at, end in times]
+    figures.pace.append(count / (max(end for _, end in times) - times[0][0]))
+
+
+async def _waiting(world: World, count: int) -> list[Row]:
+    """Without an operator no bot ever joins."""
+    async with world.site() as site:
+        settings = {"PIPECAT_GATEWAY_OPEN_REQUESTS": str(count), "PIPECAT_GATEWAY_START_TIMEOUT_SECONDS": "3600"}
+        gateway = await asyncio.to_thread(Gateway, site, site.folder / "gateway.log", **settings)
+        pid, request = gateway.child.pid, start_request()
+        try:
+            none = rss_mb(pid)
+            calls = [gateway.call("POST", f"{PATH}?wait=joined", request, timeout=PATIENCE) for _ in range(count)]
+            asking = [asyncio.create_task(call) for call in calls]
+            await _until(world, site, f"{count} to wait", count, stopped=False)
+            await asyncio.sleep(SETTLE_S)
+            waiting = rss_mb(pid)
+            for task in asking:
+                task.cancel()
+            ended = await asyncio.gather(*asking, return_exceptions=True)
+            if answered := [end for end in ended if not isinstance(end, asyncio.CancelledError)]:
+                raise RuntimeError(f"{len(answered)} did not wait: {answered[0]}")
+            await _until(world, site, "them to be stopped", count, stopped=True)
+            await asyncio.sleep(SETTLE_S)
+            gone = rss_mb(pid)
+        finally:
+            await gateway.close()
+    return [
+        Row("gateway", "RSS with no request open", none, "MB"),
+        Row("gateway", f"RSS with {count} that wait for their bots, floor: none", waiting, "MB", none),
+        Row("gateway", "  per request that waits", (waiting - none) * 1024 / count, "kB"),
+        Row("gateway", "RSS after their callers went away, floor: none yet", gone, "MB", none),
+    ]
+
+
+async def _until(world: World, site: Site, what: str, count: int, stopped: bool) -> None:
+    """Until there are so many sessions, told to stop or not."""
+
+    async def there() -> bool:
+        items, _ = await world.api.list(SESSIONS, site.namespace)
+        return sum(bool(item["spec"].get("stop")) == stopped for item in items) == count
+
+    await until(what, there, CLEAN_S, POLL_S)
