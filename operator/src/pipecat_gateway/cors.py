@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from pipecat_gateway.errors import Problem
 
@@ -26,8 +27,25 @@ def preflight(request: web.Request, origins: Collection[str]) -> web.Response:
         Problem: not from that origin.
     """
     if not _allowed(request.headers.get("Origin"), origins):
-        raise Problem(403, "origin_not_allowed", "Web pages of this origin may not call the gateway.")
+        raise _refused()
     return web.Response(status=204)
+
+
+def closed(origins: Collection[str]) -> Middleware:
+    """The middleware that refuses web pages that may not call: what a browser sends without asking beforehand, too.
+
+    For where there are no API keys: no page can send one without asking.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin")
+        reads = request.method in ("GET", "HEAD")
+        if origin is None or reads or _allowed(origin, origins) or origin.partition("://")[2] == request.host:
+            return await handler(request)
+        raise _refused()
+
+    return middleware
 
 
 def headers(origins: Collection[str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
@@ -44,6 +62,10 @@ def headers(origins: Collection[str]) -> Callable[[web.Request, web.StreamRespon
             answer.headers["Access-Control-Expose-Headers"] = ANSWER_HEADERS
 
     return add
+
+
+def _refused() -> Problem:
+    return Problem(403, "origin_not_allowed", "Web pages of this origin may not call the gateway.")
 
 
 def _allowed(origin: str | None, origins: Collection[str]) -> bool:

@@ -35,14 +35,17 @@ def key_of(headers: Sequence[str]) -> str | None:
     return key
 
 
-def name_of(api_key: str, key: str) -> str:
+def name_of(tenant: str, api_key: str, key: str) -> str:
     """The BotSession's name."""
-    return f"gw-{_digest([api_key, key])[:40]}"
+    return f"gw-{_digest([tenant, api_key, key])[:40]}"
 
 
-def fingerprint_of(asked: Any) -> str:
-    """Of what was asked for: the same key with another is refused."""
-    return _digest(asked)
+def fingerprint_of(key: str, asked: Any) -> str:
+    """Of what was asked for: the same key with another is refused.
+
+    Whoever reads it knows all of that but a token: ``key``, which is stored nowhere, keeps guesses from being tried.
+    """
+    return _digest([key, asked])
 
 
 def mismatch() -> Problem:

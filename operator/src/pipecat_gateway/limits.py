@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Final
 
 from aiohttp import web
@@ -9,8 +10,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from pipecat_gateway.errors import Problem
-from pipecat_gateway.routes import route_of
+from pipecat_gateway.keys import ANONYMOUS
+from pipecat_gateway.routes import KEY, route_of
 
+SHARE: Final = 4
+"""One API key has a quarter of all at most: no customer keeps out the others."""
 UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
 """What aiohttp raises, and logs, of a request that is no HTTP; it quotes it."""
 
@@ -33,6 +37,30 @@ def bounded(most: int, most_proxied: int) -> Middleware:
             return await handler(request)
         finally:
             now_open[proxied] -= 1
+
+    return middleware
+
+
+def shared(most: int, most_proxied: int) -> Middleware:
+    """The middleware that leaves no API key more than its share of what may be open."""
+    now_open: Counter[tuple[str, bool]] = Counter()
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        key, route = request.get(KEY), route_of(request)
+        if key is None or key is ANONYMOUS:
+            return await handler(request)
+        proxied = bool(route and route.proxied)
+        mine, bound = (key.id, proxied), max(1, (most_proxied if proxied else most) // SHARE)
+        if now_open[mine] >= bound:
+            raise Problem(429, "too_many_open", f"{bound} requests of this API key are open.", {"Retry-After": "1"})
+        now_open[mine] += 1
+        try:
+            return await handler(request)
+        finally:
+            now_open[mine] -= 1
+            if not now_open[mine]:
+                del now_open[mine]
 
     return middleware
 

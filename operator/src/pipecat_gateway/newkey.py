@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bots", metavar="A,B", help="the Bots that it is bound to; without: every Bot")
     parser.add_argument("--tenant", default=DEFAULT_TENANT, help="whose sessions these are (%(default)s)")
     parser.add_argument("--rate", type=float, metavar="N", help="starts a second, of each replica of the gateway")
-    parser.add_argument("--max-sessions", type=int, metavar="N", help="live sessions of the tenant at once")
+    parser.add_argument("--max-sessions", type=int, metavar="N", help="live sessions that it started, at once")
     parser.add_argument("--may-own", action="store_true", help="may ask for user tokens with is_owner")
     parser.add_argument("--may-record", action="store_true", help="may ask for recording")
     parser.add_argument("--secret", default=SECRET, help="the Secret's name (%(default)s)")

@@ -69,7 +69,11 @@ def added(app: web.Application, routes: Iterable[Route]) -> None:
     for route in routes:
         resource = app.router.add_route(route.method, route.path, route.serve).resource
         # Without the patterns that variables may have.
-        table[route.method, resource.canonical if resource else route.path] = route
+        path = resource.canonical if resource else route.path
+        table[route.method, path] = route
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, route.serve)
+            table["HEAD", path] = route
     app[_TABLE] = table
 
 
@@ -99,8 +103,9 @@ def query_of(request: web.Request, model: type[Q]) -> Q:
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:
+        route = route_of(request)
         # Pipecat Cloud documents this code for it.
-        raise from_validation(error, "400") from None
+        raise from_validation(error, "400" if route and route.cloud else "bad_request") from None
 
 
 def answer(value: BaseModel, leave_out_none: bool = False) -> web.Response:

@@ -56,9 +56,12 @@ class Server:
 
     def app(self) -> web.Application:
         """All routes."""
-        bounds = limits.bounded(self._settings.open_requests, self._settings.proxied_requests)
+        most = self._settings.open_requests, self._settings.proxied_requests
         who = access(self._find, self._settings.bot)
-        app = web.Application(middlewares=[self._middleware, bounds, who], client_max_size=requests.REQUEST_MAX)
+        middlewares = [self._middleware, limits.bounded(*most), who, limits.shared(*most)]
+        if self._settings.keys is None:
+            middlewares.append(cors.closed(self._settings.cors_origins))
+        app = web.Application(middlewares=middlewares, client_max_size=requests.REQUEST_MAX)
         app.on_response_prepare.append(cors.headers(self._settings.cors_origins))
         starts, meta = StartRoutes(self._settings, self._sessions), MetaRoutes(self._sessions, self._metrics)
         proxy = Proxy(self._settings, self._sessions)

@@ -15,7 +15,7 @@ from pipecat_gateway.models import (
 )
 from pipecat_gateway.requests import UID
 from pipecat_gateway.routes import Access, Route, answer, key_of, query_of
-from pipecat_gateway.sessions import Sessions, not_there
+from pipecat_gateway.sessions import Sessions
 from pipecat_gateway.views import Session, visible
 
 FAMILIES = {"": "/v1/agents/{bot}", ", by the path that its CLI calls": "/v1/organizations/{org}/services/{bot}"}
@@ -148,8 +148,9 @@ async def session_of(request: web.Request, sessions: Sessions) -> Session:
     Raises:
         Problem: 404: what is somebody else's is not there.
     """
-    uid = request.match_info["id"].lower()
-    session = await sessions.find(uid)
-    if not visible(session, key_of(request)) or request.match_info.get("bot", session.bot) != session.bot:
-        raise not_there(uid)
-    return session
+    key, bot = key_of(request), request.match_info.get("bot")
+
+    def theirs(session: Session) -> bool:
+        return visible(session, key) and bot in (None, session.bot)
+
+    return await sessions.find(request.match_info["id"].lower(), theirs)

@@ -24,6 +24,11 @@ MEETINGS: Final = 5
 """How often a session of the name that is wanted may be there, and gone again when it is looked at."""
 
 
+LATE_S: Final = 1.0
+"""What another replica made is seen by then."""
+GONE_MAX: Final = 10_000
+SHUTTING_DOWN: Final = 503
+
 Over = asyncio.Future[Session | Problem]
 """Done when there is nothing to ask of a session any more: it is finished, or why else."""
 
@@ -58,6 +63,8 @@ class Sessions:
         self._namespace = namespace
         # Only what the watch told: what a create or a lookup answered may be older.
         self._known: dict[str, Session] = {}
+        self._gone: dict[str, None] = {}
+        """The last that were deleted, the oldest first: who has just met one learns that it is too late."""
         self._waiting: defaultdict[str, set[Waiter]] = defaultdict(set)
         self._closing = False
         self._reflector = Reflector(kube, SESSIONS, (namespace,), self._apply, self._retain)
@@ -189,6 +196,8 @@ class Sessions:
             # The watch may have told it before the create was answered.
             if uid in self._known:
                 waiter.weigh(self._known[uid])
+            elif uid in self._gone:
+                waiter.tell(_deleted())
             if self._closing:
                 waiter.tell(_shutting_down())
             yield
@@ -197,22 +206,21 @@ class Sessions:
             if not self._waiting[uid]:
                 del self._waiting[uid]
 
-    async def find(self, uid: str) -> Session:
-        """By its UID; one made a moment ago by another replica is looked for too.
+    async def find(self, uid: str, theirs: Callable[[Session], bool]) -> Session:
+        """By its UID, if it is the caller's; one made a moment ago by another replica is waited for.
 
         Raises:
-            Problem: 404.
+            Problem: 404, for one that is somebody else's as for one that isn't there, and as late.
         """
-        if uid in self._known:
-            return self._known[uid]
         if UID.fullmatch(uid):
-            try:
-                items, _ = await self._kube.list(SESSIONS, self._namespace)
-            except ApiError as error:
-                raise from_api(error, "The session") from error
-            for item in items:
-                if item["metadata"]["uid"] == uid and (session := _read(item)):
-                    return session
+            waiter = Waiter(theirs, asyncio.get_running_loop().create_future(), lost=lambda _: None)
+            with contextlib.suppress(TimeoutError), self._told(uid, waiter):
+                async with asyncio.timeout(LATE_S):
+                    found = await waiter.answer
+                if isinstance(found, Session):
+                    return found
+                if found.status == SHUTTING_DOWN:
+                    raise found
         raise not_there(uid)
 
     async def stop(self, name: str, uid: str | None = None) -> None:
@@ -260,8 +268,11 @@ class Sessions:
 
     def _forget(self, uid: str) -> None:
         self._known.pop(uid, None)
+        self._gone[uid] = None
+        if len(self._gone) > GONE_MAX:
+            del self._gone[next(iter(self._gone))]
         for waiter in self._waiting.get(uid, ()):
-            waiter.tell(Problem(502, "deleted", "The session was deleted meanwhile."))
+            waiter.tell(_deleted())
 
 
 def not_there(uid: str) -> Problem:
@@ -269,8 +280,12 @@ def not_there(uid: str) -> Problem:
     return Problem(404, "not_found", f"There is no session {uid!r}.")
 
 
+def _deleted() -> Problem:
+    return Problem(502, "deleted", "The session was deleted meanwhile.")
+
+
 def _shutting_down() -> Problem:
-    return Problem(503, "shutting_down", "The gateway is shutting down; try again.")
+    return Problem(SHUTTING_DOWN, "shutting_down", "The gateway is shutting down; try again.")
 
 
 def _read(item: Object) -> Session | None:

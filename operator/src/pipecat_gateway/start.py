@@ -29,8 +29,22 @@ LABEL_TENANT: Final = f"{names.GROUP}/tenant"
 LABEL_API_KEY: Final = f"{names.GROUP}/api-key"
 ANNOTATION_FINGERPRINT: Final = f"{names.GROUP}/idempotency-fingerprint"
 
-RECORDS: Final = ("enable_recording", "start_cloud_recording", "auto_start_recording")
-"""Properties of rooms and tokens that let somebody record, unless they are false."""
+RECORDS: Final = (
+    "enable_recording",
+    "start_cloud_recording",
+    "auto_start_recording",
+    "recordings_bucket",
+    "recordings_template",
+    "auto_start_transcription",
+    "auto_transcription_settings",
+    "enable_transcription_storage",
+    "transcription_bucket",
+    "transcription_template",
+    "streaming_endpoints",
+    "rtmp_ingress",
+    "meeting_join_hook",
+)
+"""Properties of rooms and tokens that let somebody record, or send elsewhere what is said, unless they are false."""
 TEXT_BOUNDS: Final = {"user_name": USER_NAME_MAX, "user_id": USER_ID_MAX}
 TOKEN_KEY: Final = "token"  # noqa: S105
 """In the Secret of a room of one's own."""
@@ -137,17 +151,24 @@ def well_formed(user: Json) -> None:
 def allowed(room: Json, user: Json, key: Key) -> None:
     """Raises Problem for what the API key may not ask for."""
     if not key.may_own:
-        permissions = user.get("permissions")
-        admin = permissions.get("canAdmin") if isinstance(permissions, dict) else permissions
-        for what, asked in (("is_owner", user.get("is_owner")), ("permissions.canAdmin", admin)):
+        for what, asked in (
+            ("dailyMeetingTokenProperties.is_owner", user.get("is_owner")),
+            ("dailyMeetingTokenProperties.permissions.canAdmin", _admin(user)),
+            # Daily gives them to everybody whose token says nothing else.
+            ("dailyRoomProperties.permissions.canAdmin", _admin(room)),
+        ):
             if asked:
-                said = f"dailyMeetingTokenProperties.{what}: this API key may not ask for owners of a room."
-                raise Problem(403, "forbidden", said)
+                raise Problem(403, "forbidden", f"{what}: this API key may not ask for owners of a room.")
     if not key.may_record:
         for what, properties in (("dailyRoomProperties", room), ("dailyMeetingTokenProperties", user)):
             for word in RECORDS:
                 if properties.get(word):
                     raise Problem(403, "forbidden", f"{what}.{word}: this API key may not ask for recording.")
+
+
+def _admin(properties: Json) -> Any:
+    permissions = properties.get("permissions")
+    return permissions.get("canAdmin") if isinstance(permissions, dict) else permissions
 
 
 def start_bot_of(bot: str, request: Json) -> Start:

@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from aiohttp import web
 from loguru import logger
@@ -108,8 +109,8 @@ class StartRoutes:
         await self._sessions.bot(asked.bot)
         request[BOT] = asked.bot
         unique = secrets.token_hex(8)
-        name = idempotency.name_of(key.id, once) if once else f"gw-{unique}"
-        fingerprint = idempotency.fingerprint_of(start.asked(asked)) if once else None
+        name = idempotency.name_of(key.tenant, key.id, once) if once else f"gw-{unique}"
+        fingerprint = idempotency.fingerprint_of(once, start.asked(asked)) if once else None
         manifest = start.manifest(asked, key, self._settings.namespace, name, f"gw-{unique}-room", fingerprint)
         making = asyncio.create_task(self._made(manifest, asked.own_token, fingerprint))
         try:
@@ -117,10 +118,12 @@ class StartRoutes:
             session, mine = await asyncio.shield(making)
             session = await self._waited(session, mine, joined)
             return session, None if asked.own_url else await self._sessions.user_token(session)
+        except AtCapacity:
+            raise
         except BaseException:
             # Whoever has an Idempotency-Key may come back for the session; else it ends as NoShow.
             if not once:
-                self._tidy(making, name)
+                self._tidying_by(self._tidy(making, name))
             raise
 
     async def _made(self, manifest: requests.Json, token: str | None, fingerprint: str | None) -> tuple[Session, bool]:
@@ -149,27 +152,33 @@ class StartRoutes:
             return await self._sessions.until(session.uid, reached, self._settings.start_timeout_seconds)
         except AtCapacity:
             # So that the next try is a new one.
-            await asyncio.shield(asyncio.create_task(self._delete(session)))
+            await asyncio.shield(self._tidying_by(self._delete(session)))
             raise
 
     async def _delete(self, session: Session) -> None:
         try:
             await self._sessions.delete(session)
         except Problem as problem:
-            logger.warning("Session {} was not deleted and stays until its TTL: {}", session.name, problem.__cause__)
+            logger.warning("Session {} was not deleted, and is stopped instead: {}", session.name, problem.__cause__)
+            await self._stop(session.name)
 
-    def _tidy(self, making: asyncio.Task[tuple[Session, bool]], name: str) -> None:
-        tidying = asyncio.create_task(self._stop(making, name))
+    def _tidying_by(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Done before the process ends."""
+        tidying = asyncio.create_task(work)
         self._tidying.add(tidying)
         tidying.add_done_callback(self._tidying.discard)
+        return tidying
 
-    async def _stop(self, making: asyncio.Task[tuple[Session, bool]], name: str) -> None:
+    async def _tidy(self, making: asyncio.Task[tuple[Session, bool]], name: str) -> None:
         """Stop a session that nobody has the token of, so that nobody could ever join."""
         await asyncio.wait([making])
         refused = making.exception()
         if isinstance(refused, Problem) and refused.status < 500:
             return
         # Anything else may have been made although we were told otherwise.
+        await self._stop(name)
+
+    async def _stop(self, name: str) -> None:
         try:
             await self._sessions.stop(name)
         except Problem as problem:

@@ -12,10 +12,10 @@ from pipecat_gateway.keys import ANONYMOUS, DEFAULT_TENANT, Key
 from pipecat_gateway.start import ANNOTATION_FINGERPRINT, LABEL_TENANT
 from pipecat_operator.api import BotSession
 from pipecat_operator.conditions import EndReason, Phase
+from pipecat_operator.daily import CREATE_ROOM, CREATE_TOKEN, refusal
 
-CAPACITY_REACHED: Final = "CapacityReached"
 _OVER: Final = (Phase.ENDING, Phase.SUCCEEDED, Phase.FAILED)
-_DAILY_SAYS_NO: Final = ("Daily refused create_room (400)", "Daily refused create_token (400)")
+_DAILY_SAYS_NO: Final = tuple(refusal(operation, 400) for operation in (CREATE_ROOM, CREATE_TOKEN))
 """How the operator tells of properties that Daily knows better."""
 
 
@@ -80,7 +80,7 @@ def view(item: dict[str, Any]) -> Session:
 
 def visible(session: Session, key: Key) -> bool:
     """Whether it is any of that key's business."""
-    if key == ANONYMOUS:
+    if key is ANONYMOUS:
         return True
     return session.tenant == key.tenant and key.may_use(session.bot)
 
@@ -110,7 +110,7 @@ def ended_early(session: Session) -> Problem | None:
     if session.phase not in _OVER:
         return None
     reason, message = session.end_reason or "Unknown", session.message or ""
-    if reason == CAPACITY_REACHED:
+    if reason == EndReason.CAPACITY_REACHED:
         return AtCapacity(message)
     if reason == EndReason.ROOM_FAILED and message.startswith(_DAILY_SAYS_NO):
         return Problem(400, "refused", message)

@@ -161,7 +161,8 @@ class TokenSecretRef(Model):
 class RoomSpec(Model):
     """Daily room properties, free-form; or a room of one's own."""
 
-    model_config = ConfigDict(extra="allow")
+    # By its alias only: Kubernetes looks at tokenSecretRef, and keeps any other word as one of Daily's.
+    model_config = ConfigDict(extra="allow", populate_by_name=False)
 
     url: str | None = None
     token_secret_ref: TokenSecretRef | None = None

@@ -31,6 +31,13 @@ PAGE: Final = 100
 """Rooms a list answers at most."""
 SKEW_S: Final = 60.0
 """A clock that differs by more is named: Daily judges every expiry by its own."""
+CREATE_ROOM: Final = "create_room"
+CREATE_TOKEN: Final = "create_token"  # noqa: S105
+
+
+def refusal(operation: str, status: int) -> str:
+    """How the text of an answer begins that isn't success: the gateway knows its callers' mistakes by it."""
+    return f"Daily refused {operation} ({status})"
 
 
 class DailyError(Exception):
@@ -106,7 +113,7 @@ class Daily:
         rest = {key: value for key, value in properties.items() if key != "privacy"}
         body = {"name": name, "privacy": privacy, "properties": rest}
         try:
-            return await self._call("POST", "/rooms", "create_room", _room, body)
+            return await self._call("POST", "/rooms", CREATE_ROOM, _room, body)
         except DailyRefused as refused:
             if refused.status == 400 and "already exists" in str(refused):
                 return await self._call("GET", f"/rooms/{name}", "get_room", _room)
@@ -137,7 +144,7 @@ class Daily:
         """A meeting token, made as the settings say."""
         if self._minting is TokenMinting.REST or request.more:
             body = {"properties": request.properties()}
-            return await self._call("POST", "/meeting-tokens", "create_token", lambda said: str(said["token"]), body)
+            return await self._call("POST", "/meeting-tokens", CREATE_TOKEN, lambda said: str(said["token"]), body)
         return sign(request, await self._domain(), self._key.get_secret_value(), self._clock())
 
     async def _domain(self) -> str:
@@ -209,7 +216,7 @@ async def _error(operation: str, response: aiohttp.ClientResponse, ahead: float)
         text = ": ".join(str(said[key]) for key in ("error", "info") if said.get(key))
     except (ValueError, AttributeError):
         text = text[:200]
-    message = f"Daily refused {operation} ({response.status}): {text}"
+    message = f"{refusal(operation, response.status)}: {text}"
     if abs(ahead) >= SKEW_S:
         message += f". Daily's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the operator's"
     if response.status == 429 or response.status >= 500:

@@ -181,7 +181,8 @@ def _container(session: BotSession, bot: Bot, limits: Limits) -> Object:
 
 def _environment(session: BotSession, limits: Limits) -> list[Object]:
     secret = names.secret_name(session.metadata.uid)
-    own = session.spec.room.token_secret_ref
+    room = session.spec.room
+    own = room.token_secret_ref if room.url is not None else None
     token = {"name": own.name, "key": own.key} if own else {"name": secret, "key": names.SECRET_BOT_TOKEN}
     values = {
         "PIPECAT_SESSION_ID": session.metadata.uid,

@@ -11,6 +11,7 @@ import pytest
 from pipecatcloud.exception import AgentStartError
 from pipecatcloud.session import Session, SessionParams
 
+from pipecat_local.processes import wait_until
 from support.gateway import UP_S, Gateway
 from support.operated import Operated
 
@@ -91,8 +92,7 @@ async def test_the_sdk_tells_error_and_code(alone: Gateway, bot: str, params: Se
 
 async def test_the_sdk_tells_a_capacity_that_is_reached(alone: Gateway, idle: Operated):
     asking = asyncio.create_task(Session("bot", "pk_public", SessionParams(use_daily=True)).start())
-    while not (sessions := await asyncio.to_thread(idle.items, "botsessions")):
-        continue
+    sessions = await asyncio.to_thread(wait_until, "the session", lambda: idle.items("botsessions"), UP_S)
     told = json.dumps({"status": {"phase": "Failed", "endReason": "CapacityReached", "message": "3 of 3."}})
     name = sessions[0]["metadata"]["name"]
     idle.kubectl("patch", "botsession", name, "--subresource=status", "--type=merge", "-p", told)
@@ -119,8 +119,9 @@ async def test_the_cli_starts_lists_reads_and_stops(gateway: Gateway, operated: 
     code, _, said = await cli(tmp_path, "agent", "stop", "bot", "--session-id", uid, "--force")
     assert code == 0, said
     await asyncio.to_thread(operated.until_ended, name)
-    while (answer := (await cli(tmp_path, "agent", "sessions", "bot", "--id", uid))[1])["endState"] == "active":
-        continue
+    async with asyncio.timeout(UP_S):
+        while (answer := (await cli(tmp_path, "agent", "sessions", "bot", "--id", uid))[1])["endState"] == "active":
+            continue
     assert (answer["endState"], answer["endReason"]) == ("terminated", "Stopped")
 
 

@@ -22,10 +22,10 @@ OWN_ROOM: Final = {"body": {"room_url": "https://mine.daily.co/room", "token": "
 
 def refused_before(operated: Operated, key: str) -> None:
     """A session that capacity refused, whose gateway ended before it deleted it."""
-    name = idempotency.name_of("anonymous", key)
+    name = idempotency.name_of("default", "anonymous", key)
     asked = start.asked(start.start_of("bot", {"createDailyRoom": True}))
     made = manifest("BotSession", name, {"botRef": {"name": "nobody"}})
-    made["metadata"]["annotations"] = {start.ANNOTATION_FINGERPRINT: idempotency.fingerprint_of(asked)}
+    made["metadata"]["annotations"] = {start.ANNOTATION_FINGERPRINT: idempotency.fingerprint_of(key, asked)}
     operated.kubectl("apply", "-f", "-", stdin=json.dumps(made))
     status = {"status": {"phase": "Failed", "endReason": "CapacityReached"}}
     operated.kubectl("patch", "bs", name, "--subresource=status", "--type=merge", "-p", json.dumps(status))

@@ -203,7 +203,7 @@ def test_only_the_api_is_told_to_the_world(chart: Chart):
     ingress, route = made["Ingress", "pipecat-gateway"]["spec"], made["HTTPRoute", "pipecat-gateway"]["spec"]
     paths = [path["path"] for rule in ingress["rules"] for path in rule["http"]["paths"]]
     assert paths == [match["path"]["value"] for rule in route["rules"] for match in rule["matches"]]
-    assert set(paths) == {"/start", "/start_bot", "/sessions", "/v1"}
+    assert set(paths) == {"/start", "/start_bot", "/sessions", "/v1", "/docs", "/openapi.json"}
 
 
 def test_the_gateway_may_do_what_is_told(chart: Chart):

@@ -1,5 +1,6 @@
 """Who may what: middlewares in an app of a few routes, over HTTP."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -246,3 +247,44 @@ async def test_a_request_that_ends_makes_room(served):
     client = await served(limits.bounded(1, 1), access(RING.find, "one"))
     for token in (TOKENS["web"], "nobody", TOKENS["web"]):
         assert (await asked(client, "POST", "/start", token))[0] != 503
+
+
+async def test_a_key_has_its_share_of_what_may_be_open(served):
+    """Of four at once one is each key's; the anonymous one has them all."""
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    @web.middleware
+    async def waits(request: web.Request, handler: Handler) -> web.StreamResponse:
+        entered.set()
+        await leave.wait()
+        return await handler(request)
+
+    client = await served(access(RING.find, "one"), limits.shared(4, 4), waits)
+    first = asyncio.create_task(asked(client, "POST", "/start", TOKENS["web"]))
+    await entered.wait()
+    status, body, headers = await asked(client, "POST", "/start", TOKENS["web"])
+    assert (status, body["code"], headers["Retry-After"]) == (429, "too_many_open", "1")
+    leave.set()
+    assert (await first)[0] == 200
+    assert (await asked(client, "POST", "/start", TOKENS["ops"]))[0] == 200
+    assert (await asked(client, "POST", "/start", TOKENS["web"]))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://app.test", 200), ("https://evil.test", 403), ("null", 403), ("http://[", 403)]
+)
+async def test_without_keys_a_page_may_not_even_send_what_needs_no_preflight(served, origin, status):
+    client = await served(access(anyone, "one"), cors.closed(("https://app.test",)))
+    async with client.post("/start", headers={"Origin": origin}) as answer:
+        assert answer.status == status
+    own = {"Origin": str(client.make_url("/")).rstrip("/")}
+    async with client.post("/start", headers=own) as answer:
+        assert answer.status == 200
+
+
+async def test_what_can_be_read_can_be_asked_for_its_head(served):
+    client = await served(access(RING.find, "one"))
+    async with client.head("/healthz") as answer:
+        assert answer.status == 200
+    async with client.head("/sessions/x") as answer:
+        assert answer.status == 401

@@ -76,6 +76,8 @@ def test_only_those_of_the_tenant_are_seen():
     assert views.visible(session(tenant="acme"), ACME)
     assert not views.visible(session(tenant="other"), ACME)
     assert not views.visible(session(), ACME)
+    assert views.visible(session(), replace(ACME, tenant="default")), "what kubectl made is the default tenant's"
+    assert not views.visible(session(tenant="other"), replace(ANONYMOUS)), "a key of that id is a key like any other"
     assert not views.visible(session(tenant="acme"), replace(ACME, bots=frozenset({"b"})))
     assert views.visible(session(), ANONYMOUS)
 

@@ -59,7 +59,7 @@ def test_a_malformed_key_is_a_400(headers):
     assert (caught.value.status, caught.value.code) == (400, "bad_idempotency_key")
 
 
-@given(one=st.tuples(KEYS, KEYS), other=st.tuples(KEYS, KEYS))
+@given(one=st.tuples(KEYS, KEYS, KEYS), other=st.tuples(KEYS, KEYS, KEYS))
 def test_a_name_is_of_one_api_key_and_one_key(one, other):
     assert re.fullmatch(r"gw-[0-9a-f]{40}", idempotency.name_of(*one))
     assert (idempotency.name_of(*one) == idempotency.name_of(*other)) == (one == other)
@@ -67,15 +67,20 @@ def test_a_name_is_of_one_api_key_and_one_key(one, other):
 
 @given(one=STARTS, other=STARTS)
 def test_a_fingerprint_is_of_all_that_was_asked(one, other):
-    prints = [idempotency.fingerprint_of(start.asked(each)) for each in (one, other)]
+    prints = [idempotency.fingerprint_of("once", start.asked(each)) for each in (one, other)]
     assert (prints[0] == prints[1]) == (one == other)
+
+
+def test_a_fingerprint_can_not_be_guessed_from_what_the_session_shows():
+    asked = start.asked(start.Start("a", own_url="https://mine", own_token="short"))
+    assert idempotency.fingerprint_of("once", asked) != idempotency.fingerprint_of("other", asked)
 
 
 @given(body=st.dictionaries(st.text(), st.integers(), min_size=2, max_size=5))
 def test_the_order_of_a_body_does_not_matter(body):
     turned = dict(reversed(body.items()))
     assume(list(turned) != list(body))
-    prints = [idempotency.fingerprint_of(start.asked(start.Start("a", each))) for each in (body, turned)]
+    prints = [idempotency.fingerprint_of("once", start.asked(start.Start("a", each))) for each in (body, turned)]
     assert prints[0] == prints[1]
 
 

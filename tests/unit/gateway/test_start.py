@@ -147,6 +147,10 @@ def test_what_is_the_operators_of_a_token_is_named(word):
         ({"dailyMeetingTokenProperties": {"start_cloud_recording": True}}, "start_cloud_recording"),
         ({"dailyMeetingTokenProperties": {"enable_recording": "cloud"}}, "enable_recording"),
         ({"dailyRoomProperties": {"enable_recording": "cloud"}}, "enable_recording"),
+        ({"dailyRoomProperties": {"permissions": {"canAdmin": True}}}, "dailyRoomProperties.permissions.canAdmin"),
+        ({"dailyRoomProperties": {"transcription_bucket": {"bucket_name": "mine"}}}, "transcription_bucket"),
+        ({"dailyRoomProperties": {"streaming_endpoints": [{"name": "mine"}]}}, "streaming_endpoints"),
+        ({"dailyRoomProperties": {"meeting_join_hook": "https://mine"}}, "meeting_join_hook"),
     ],
 )
 def test_owning_and_recording_need_the_keys_leave(request_, field):

@@ -105,6 +105,13 @@ def test_the_pod_template_merges_as_a_strategic_merge_patch():
     assert container["image"] == "pipecat-bot:dev"
 
 
+def test_no_property_of_a_room_names_a_secret():
+    """Callers of the gateway choose them; Kubernetes keeps any word as one of Daily's."""
+    room = {"token_secret_ref": {"name": "openai", "key": "OPENAI_API_KEY"}}
+    assert "openai" not in json.dumps(made(session(room=room))[0])
+    assert session(room=room).spec.room.properties == room
+
+
 def test_an_environment_variable_is_replaced_whole():
     _, _, container = made(of_bot=bot(env=[{"name": "DAILY_ROOM_URL", "value": "https://x"}]))
     assert {"name": "DAILY_ROOM_URL", "value": "https://x"} in container["env"]
