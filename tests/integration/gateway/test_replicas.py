@@ -125,18 +125,19 @@ async def test_starts_of_a_replica_that_is_killed_are_found_again_at_the_others(
     key = keys.add("web", "public")
     others = await replicas()
 
+    def creates() -> int:
+        return sum(call.method == "POST" and call.path.endswith("/botsessions") for call in ledger.calls)
+
     def rule(call: Call) -> Fault | Late | None:
         if call.method != "POST" or not call.path.endswith("/botsessions"):
             return None
-        creates = [c for c in ledger.calls if c.method == "POST" and c.path.endswith("/botsessions")]
-        return Late(until=never) if creates.index(call) < count // 2 else Fault(held=never)
+        return Late(until=never) if creates() <= count // 2 else Fault(held=never)
 
     async with kubernetes_proxy(gateway_account(crowd).login(), ledger) as proxy:
         doomed = await gateway_behind(proxy, crowd, tmp_path, PIPECAT_GATEWAY_KEYS=str(keys.folder))
         ledger.rule = rule
         lost = [started(doomed, key, f"try-{number}") for number in range(count)]
-        asked = lambda: sum(c.method == "POST" and c.path.endswith("/botsessions") for c in ledger.calls)  # noqa: E731
-        await until("every create to be asked for", async_(lambda: asked() == count), WAIT_S)
+        await asyncio.to_thread(wait_until, "every create to be asked for", lambda: creates() == count, WAIT_S)
         made = await until_there(crowd, count // 2)
         doomed.child.stop(kill=True)
         ends = await asyncio.gather(*lost, return_exceptions=True)
@@ -269,12 +270,3 @@ def name_of(of: Operated, uid: str) -> str:
     """Of the session."""
     (name,) = [s["metadata"]["name"] for s in of.items("botsessions") if s["metadata"]["uid"] == uid]
     return str(name)
-
-
-def async_(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
-    """For ``until``."""
-
-    async def asked() -> bool:
-        return condition()
-
-    return asked
