@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import kopf
 from loguru import logger
@@ -228,6 +228,8 @@ async def _watch(cache: Cache, namespaces: Sequence[str], missed: asyncio.Event,
                 registry=handlers.registry(cache, started=partial(_stop_on_signals, stop)),
                 settings=handlers.settings(),
                 standalone=True,
+                # It would be made of the user's name, and a container's user may have none.
+                identity=cast(Any, names.MANAGED_BY),
                 clusterwide=not namespaces,
                 namespaces=namespaces,
             )

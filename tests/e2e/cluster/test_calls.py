@@ -36,6 +36,11 @@ async def test_an_answer_is_heard_by_whom_the_gateway_let_in(installed: Installe
     installed.delete(name)
 
 
+async def test_nothing_is_wrong_by_what_operator_and_gateway_say(installed: Installed):
+    """Most of what fails is tried again, and only late."""
+    assert [line for line in installed.logs().splitlines() if " ERROR " in line] == []
+
+
 async def test_nobody_is_let_in_past_the_restricted_standard(installed: Installed):
     """So what runs here is what the strictest clusters allow."""
     root = {"securityContext": {"privileged": True}, "name": "root", "image": "pipecat-bot:dev"}
