@@ -15,15 +15,15 @@ AGENT = "raw-api-of-the-tests"
 
 
 class RawApi:
-    """One connection, as the admin of that control plane."""
+    """One connection, as the admin of that control plane, or as whose token it is."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, token: str | None = None) -> None:
         config = json.loads(cluster.kubeconfig.read_text())
         server = urllib.parse.urlsplit(config["clusters"][0]["cluster"]["server"])
         assert server.hostname
         context = ssl.create_default_context(cafile=str(cluster.folder / "pki" / "ca.crt"))
         self._http = http.client.HTTPSConnection(server.hostname, server.port, context=context, timeout=30)
-        self._token = config["users"][0]["user"]["token"]
+        self._token = token or config["users"][0]["user"]["token"]
 
     def __call__(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json"

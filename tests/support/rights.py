@@ -110,17 +110,28 @@ def install(
     return Account(cluster, namespace, account, made["status"]["token"])
 
 
+def admission(namespace: str, release: str) -> list[Object]:
+    """The chart's admission policy, and what puts it in force."""
+    text = json.dumps(_template("admission"))
+    made: list[Object] = json.loads(text.replace(RELEASE, release).replace(NAMESPACE, namespace))
+    return made
+
+
 @cache
 def _rendered(component: str, everywhere: bool = False) -> tuple[Object, ...]:
     """The component's service account, then its roles and their bindings."""
-    watched = [] if everywhere else [WATCHED]
+    things = _template("rbac", [] if everywhere else [WATCHED])
+    return tuple(t for t in things if t["metadata"]["labels"]["app.kubernetes.io/component"] == component)
+
+
+def _template(name: str, watched: Sequence[str] = (WATCHED,)) -> list[Object]:
+    """What that file of the chart makes."""
     gateway = {"enabled": True, "namespace": WATCHED, "auth": {"insecure": True}}
     with Chart.load(CHART) as chart:
-        files = chart.render({"watchNamespaces": watched, "gateway": gateway}, name=RELEASE, namespace=NAMESPACE)
-    things = [
-        thing for thing in yaml.load_all(files["pipecat-operator/templates/rbac.yaml"], yaml.CSafeLoader) if thing
-    ]
-    return tuple(t for t in things if t["metadata"]["labels"]["app.kubernetes.io/component"] == component)
+        values = {"watchNamespaces": list(watched), "gateway": gateway}
+        files = chart.render(values, name=RELEASE, namespace=NAMESPACE)
+    made = yaml.load_all(files[f"pipecat-operator/templates/{name}.yaml"], yaml.CSafeLoader)
+    return [thing for thing in made if thing]
 
 
 def _rights(thing: Object) -> list[Right]:
