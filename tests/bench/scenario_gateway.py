@@ -121,12 +121,13 @@ async def run(world: World, size: float) -> list[Row]:
     """10, 50 and 100 a second, 10 s each, twice each way in turn; then 1,000 that wait, twice."""
     rows: list[Row] = []
     for rate in RATES:
-        rows += told(await _at(world, rate, max(20, int(rate * SECONDS * size))))
-    rows += told(await _waiting(world, max(20, int(OPEN * size))))
+        rows += told(await at_rate(world, rate, max(20, int(rate * SECONDS * size))))
+    rows += told(await waiting_ones(world, max(20, int(OPEN * size))))
     return rows
 
 
-async def _at(world: World, rate: int, count: int) -> list[Row]:
+async def at_rate(world: World, rate: int, count: int) -> list[Row]:
+    """So many starts a second, so many in all each time."""
     ways: tuple[Ways, ...] = (by_itself, by_gateway)
     figures: dict[Ways, Figures] = {way: Figures() for way in ways}
     for number in range(ROUNDS):
@@ -170,7 +171,7 @@ async def _once(world: World, way: Ways, rate: int, count: int, figures: Figures
     figures.pace.append(count / (max(end for _, end in times) - times[0][0]))
 
 
-async def _waiting(world: World, count: int) -> list[Row]:
+async def waiting_ones(world: World, count: int) -> list[Row]:
     """Without an operator no bot ever joins."""
     async with world.site() as site:
         settings = {"PIPECAT_GATEWAY_OPEN_REQUESTS": str(count), "PIPECAT_GATEWAY_START_TIMEOUT_SECONDS": "3600"}
