@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from bench.load import BOT, CLEAN_S, POLL_S, session_object, steadily
+from bench.load import BOT, CLEAN_S, POLL_S, remove_all, session_object, steadily, until_gone
 from bench.report import Row, told
 from bench.usage import cpu_s, percentile, rss_mb
 from bench.world import PLENTY, Site, World
@@ -25,6 +25,7 @@ RATES = (10, 50, 100)
 SECONDS = 10
 """Of starts at each rate, each time."""
 ROUNDS = 2
+"""A way, or of those that wait."""
 OPEN = 1000
 SETTLE_S = 3
 PATH = f"/v1/public/{BOT}/start"
@@ -117,15 +118,16 @@ def start_request() -> str:
 
 
 async def run(world: World, size: float) -> list[Row]:
-    """10, 50 and 100 a second, 10 s each, twice each way in turn; then 1,000 that wait."""
+    """10, 50 and 100 a second, 10 s each, twice each way in turn; then 1,000 that wait, twice."""
     rows: list[Row] = []
     for rate in RATES:
-        rows += told(await _at(world, rate, max(20, int(rate * SECONDS * size))))
-    rows += told(await _waiting(world, max(20, int(OPEN * size))))
+        rows += told(await at_rate(world, rate, max(20, int(rate * SECONDS * size))))
+    rows += told(await waiting_ones(world, max(20, int(OPEN * size))))
     return rows
 
 
-async def _at(world: World, rate: int, count: int) -> list[Row]:
+async def at_rate(world: World, rate: int, count: int) -> list[Row]:
+    """So many starts a second, so many in all each time."""
     ways: tuple[Ways, ...] = (by_itself, by_gateway)
     figures: dict[Ways, Figures] = {way: Figures() for way in ways}
     for number in range(ROUNDS):
@@ -169,35 +171,53 @@ async def _once(world: World, way: Ways, rate: int, count: int, figures: Figures
     figures.pace.append(count / (max(end for _, end in times) - times[0][0]))
 
 
-async def _waiting(world: World, count: int) -> list[Row]:
+async def waiting_ones(world: World, count: int) -> list[Row]:
     """Without an operator no bot ever joins."""
     async with world.site() as site:
         settings = {"PIPECAT_GATEWAY_OPEN_REQUESTS": str(count), "PIPECAT_GATEWAY_START_TIMEOUT_SECONDS": "3600"}
         gateway = await asyncio.to_thread(Gateway, site, site.folder / "gateway.log", **settings)
-        pid, request = gateway.child.pid, start_request()
+        pid = gateway.child.pid
         try:
             none = rss_mb(pid)
-            calls = [gateway.call("POST", f"{PATH}?wait=joined", request, timeout=PATIENCE) for _ in range(count)]
-            asking = [asyncio.create_task(call) for call in calls]
-            await _until(world, site, f"{count} to wait", count, stopped=False)
-            await asyncio.sleep(SETTLE_S)
-            waiting = rss_mb(pid)
-            for task in asking:
-                task.cancel()
-            ended = await asyncio.gather(*asking, return_exceptions=True)
-            if answered := [end for end in ended if not isinstance(end, asyncio.CancelledError)]:
-                raise RuntimeError(f"{len(answered)} did not wait: {answered[0]}")
-            await _until(world, site, "them to be stopped", count, stopped=True)
-            await asyncio.sleep(SETTLE_S)
-            gone = rss_mb(pid)
+            waiting, gone = [], []
+            for _ in range(ROUNDS):
+                asking = await _asking(world, site, gateway, count)
+                waiting.append(rss_mb(pid))
+                await _left(world, site, asking)
+                gone.append(rss_mb(pid))
         finally:
             await gateway.close()
+    kept = gone[-1] - gone[0]
     return [
-        Row("gateway", "RSS with no request open", none, "MB"),
-        Row("gateway", f"RSS with {count} that wait for their bots, floor: none", waiting, "MB", none),
-        Row("gateway", "  per request that waits", (waiting - none) * 1024 / count, "kB"),
-        Row("gateway", "RSS after their callers went away, floor: none yet", gone, "MB", none),
+        Row("gateway", "RSS before any request", none, "MB"),
+        Row("gateway", f"RSS with {count} that wait for their bots, floor: before", waiting[-1], "MB", none),
+        Row("gateway", "  per request that waits", (waiting[0] - none) * 1024 / count, "kB"),
+        Row("gateway", "RSS with none any more, floor: before", gone[-1], "MB", none),
+        Row("gateway", "RSS kept more the second time", kept, "MB"),
     ]
+
+
+async def _asking(world: World, site: Site, gateway: Gateway, count: int) -> list[asyncio.Task[object]]:
+    """So many, once all wait."""
+    request = start_request()
+    calls = [gateway.call("POST", f"{PATH}?wait=joined", request, timeout=PATIENCE) for _ in range(count)]
+    asking: list[asyncio.Task[object]] = [asyncio.create_task(call) for call in calls]
+    await _until(world, site, f"{count} to wait", count, stopped=False)
+    await asyncio.sleep(SETTLE_S)
+    return asking
+
+
+async def _left(world: World, site: Site, asking: list[asyncio.Task[object]]) -> None:
+    """Their callers go away, and nothing is left of their sessions."""
+    for task in asking:
+        task.cancel()
+    ended = await asyncio.gather(*asking, return_exceptions=True)
+    if answered := [end for end in ended if not isinstance(end, asyncio.CancelledError)]:
+        raise RuntimeError(f"{len(answered)} did not wait: {answered[0]}")
+    await _until(world, site, "them to be stopped", len(asking), stopped=True)
+    await remove_all(world.api, site.namespace, SESSIONS)
+    await until_gone(world.api, site.namespace, SESSIONS)
+    await asyncio.sleep(SETTLE_S)
 
 
 async def _until(world: World, site: Site, what: str, count: int, stopped: bool) -> None:

@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from bench.load import Pods, at_once, hang_up, session_object
-from bench.scenario_gateway import PATH, by_gateway, by_itself, start_request
+from bench.scenario_gateway import PATH, at_rate, by_gateway, by_itself, start_request, waiting_ones
 from bench.world import PLENTY, Site, World
 from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import until
@@ -188,6 +188,15 @@ async def test_both_ways_of_the_gateways_measurement_start_the_same(world: World
             ]
             specs.append(spec)
     assert specs[0] == specs[1]
+
+
+async def test_the_gateways_measurement_runs_at_a_small_size(world: World):
+    """Every start is answered, or it would have raised; who waits is not answered before the callers leave."""
+    count = 10
+    rows = [*await at_rate(world, count, count), *await waiting_ones(world, count)]
+    assert [row.unit for row in rows] == ["ms", "ms", "/s", "ms", "MB", "MB", "kB", "MB", "MB"]
+    assert all(row.figure > 0 for row in rows[:3])
+    assert [row.met is not None for row in rows] == [True, True, *[False] * 7]
 
 
 async def lives(world: World, site: Site, count: int) -> None:
