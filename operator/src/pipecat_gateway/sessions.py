@@ -24,7 +24,7 @@ MEETINGS: Final = 5
 """How often a session of the name that is wanted may be there, and gone again when it is looked at."""
 
 
-LATE_S: Final = 1.0
+LATE_S: Final = 0.25
 """What another replica made is seen by then."""
 GONE_MAX: Final = 10_000
 SHUTTING_DOWN: Final = 503
@@ -161,7 +161,7 @@ class Sessions:
             Problem: it has not told of all yet.
         """
         if not self.synced:
-            raise Problem(503, "unavailable", "The sessions are not listed yet; try again.")
+            raise _not_listed()
         return self._known.values()
 
     async def until(self, uid: str, reached: Callable[[Session], bool], timeout_s: float) -> Session:
@@ -210,7 +210,7 @@ class Sessions:
         """By its UID, if it is the caller's; one made a moment ago by another replica is waited for.
 
         Raises:
-            Problem: 404, for one that is somebody else's as for one that isn't there, and as late.
+            Problem: 404, for one that is somebody else's as for one that isn't there, and as late. 503: none is known yet.
         """
         if UID.fullmatch(uid):
             waiter = Waiter(theirs, asyncio.get_running_loop().create_future(), lost=lambda _: None)
@@ -221,6 +221,8 @@ class Sessions:
                     return found
                 if found.status == SHUTTING_DOWN:
                     raise found
+        if not self.synced:
+            raise _not_listed()
         raise not_there(uid)
 
     async def stop(self, name: str, uid: str | None = None) -> None:
@@ -278,6 +280,10 @@ class Sessions:
 def not_there(uid: str) -> Problem:
     """The same for a session that isn't there and for one that is none of the caller's business."""
     return Problem(404, "not_found", f"There is no session {uid!r}.")
+
+
+def _not_listed() -> Problem:
+    return Problem(503, "unavailable", "The sessions are not listed yet; try again.")
 
 
 def _deleted() -> Problem:

@@ -11,13 +11,13 @@ from typing import Any
 import jwt
 import pytest
 
-from bench.load import Pods, at_once, hang_up, session_object
+from bench.load import Pods, at_once, hang_up, session_object, until_gone
 from bench.scenario_gateway import PATH, at_rate, by_gateway, by_itself, start_request, waiting_ones
 from bench.world import PLENTY, Site, World
 from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import until
 from pipecat_operator.cache import Cache
-from pipecat_operator.kube import SESSIONS
+from pipecat_operator.kube import JOBS, PODS, SECRETS, SESSIONS
 from pipecat_operator.loop import KeyedQueue
 from pipecat_operator.main import run
 from pipecat_operator.rooms import RoomDeleter
@@ -205,7 +205,7 @@ async def lives(world: World, site: Site, count: int) -> None:
         await make(world, site, count, ttl_s=1)
         await pods.until(count, WAIT_S)
         await end(world, site, pods)
-        await site.until_gone("botsessions,jobs,pods,secrets")
+        await until_gone(world.api, site.namespace, SESSIONS, JOBS, PODS, SECRETS)
 
 
 def ready(site: Site) -> bool:

@@ -4,6 +4,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+import pytest
+
 from support.gateway import Gateway
 from support.operated import Operated, get
 
@@ -23,9 +25,10 @@ What a bot answers is its own, and the scripted one knows GET only (501). 503: i
 """
 EXCEPT = "use_after_free"
 """A session that is stopped stays to be read, as on Pipecat Cloud."""
-TAKES_S = 240.0
+TAKES_S = 540.0
 
 
+@pytest.mark.timeout(TAKES_S + 60)
 async def test_whatever_the_document_allows_and_more_is_answered_as_it_says(
     gateway: Gateway, operated: Operated, tmp_path: Path
 ):
