@@ -210,7 +210,7 @@ class Sessions:
         """By its UID, if it is the caller's; one made a moment ago by another replica is waited for.
 
         Raises:
-            Problem: 404, for one that is somebody else's as for one that isn't there, and as late. 503: none is known yet.
+            Problem: 404, for somebody else's as for one that isn't there, and as late; 503: none is known yet.
         """
         if UID.fullmatch(uid):
             waiter = Waiter(theirs, asyncio.get_running_loop().create_future(), lost=lambda _: None)
