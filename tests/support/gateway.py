@@ -55,11 +55,12 @@ class Gateway:
             return answer.status, body
 
     async def close(self) -> None:
-        """End it; it must not have told a token."""
+        """End it; it must not have told a token, nor failed by a defect of its own, to its very end."""
         await self.http.close()
         if self.child.ended() is None:
             assert self.child.stop() == 0
         assert "eyJ" not in self.child.log(), "a token was logged"
+        assert "Traceback" not in self.child.log(), self.child.log()
 
 
 def gateway_account(of: Operated, without: Right | None = None) -> Account:

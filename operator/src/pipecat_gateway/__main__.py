@@ -51,7 +51,7 @@ async def run(settings: Settings) -> None:
         )
         await runner.setup()
         await listen(runner, settings)
-        watching = asyncio.gather(sessions.run(), *([keys.follow()] if keys else []))
+        watching = asyncio.create_task(_watch(sessions, keys))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait((watching, stopped), return_when=asyncio.FIRST_COMPLETED)
         loop.call_later(0 if watching.done() else settings.drain_seconds, sessions.give_up)
@@ -59,6 +59,15 @@ async def run(settings: Settings) -> None:
         if watching.done():
             await watching
         watching.cancel()
+        await asyncio.wait((watching,))
+
+
+async def _watch(sessions: Sessions, keys: KeyFolder | None) -> None:
+    """Until cancelled, or one of them fails."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sessions.run())
+        if keys:
+            group.create_task(keys.follow())
 
 
 def connected() -> Kube:
