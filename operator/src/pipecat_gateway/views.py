@@ -12,10 +12,10 @@ from pipecat_gateway.keys import ANONYMOUS, DEFAULT_TENANT, Key
 from pipecat_gateway.start import ANNOTATION_FINGERPRINT, LABEL_TENANT
 from pipecat_operator.api import BotSession
 from pipecat_operator.conditions import EndReason, Phase
-from pipecat_operator.daily import CREATE_ROOM, CREATE_TOKEN, refusal
+from pipecat_operator.daily import refusal
 
 _OVER: Final = (Phase.ENDING, Phase.SUCCEEDED, Phase.FAILED)
-_DAILY_SAYS_NO: Final = tuple(refusal(operation, 400) for operation in (CREATE_ROOM, CREATE_TOKEN))
+_DAILY_SAYS_NO: Final = tuple(refusal(operation, 400) for operation in ("create_room", "create_token"))
 """How the operator tells of properties that Daily knows better."""
 
 

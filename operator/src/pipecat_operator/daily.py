@@ -31,8 +31,6 @@ PAGE: Final = 100
 """Rooms a list answers at most."""
 SKEW_S: Final = 60.0
 """A clock that differs by more is named: Daily judges every expiry by its own."""
-CREATE_ROOM: Final = "create_room"
-CREATE_TOKEN: Final = "create_token"  # noqa: S105
 
 
 def refusal(operation: str, status: int) -> str:
@@ -113,7 +111,7 @@ class Daily:
         rest = {key: value for key, value in properties.items() if key != "privacy"}
         body = {"name": name, "privacy": privacy, "properties": rest}
         try:
-            return await self._call("POST", "/rooms", CREATE_ROOM, _room, body)
+            return await self._call("POST", "/rooms", "create_room", _room, body)
         except DailyRefused as refused:
             if refused.status == 400 and "already exists" in str(refused):
                 return await self._call("GET", f"/rooms/{name}", "get_room", _room)
@@ -144,7 +142,7 @@ class Daily:
         """A meeting token, made as the settings say."""
         if self._minting is TokenMinting.REST or request.more:
             body = {"properties": request.properties()}
-            return await self._call("POST", "/meeting-tokens", CREATE_TOKEN, lambda said: str(said["token"]), body)
+            return await self._call("POST", "/meeting-tokens", "create_token", lambda said: str(said["token"]), body)
         return sign(request, await self._domain(), self._key.get_secret_value(), self._clock())
 
     async def _domain(self) -> str:
