@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
@@ -11,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pipecat_gateway.errors import Problem
 from pipecat_gateway.keys import ANONYMOUS
-from pipecat_gateway.routes import KEY, route_of
+from pipecat_gateway.routes import KEY, Route, route_of
 
 SHARE: Final = 4
 """One API key has a quarter of all at most: no customer keeps out the others."""
@@ -19,50 +21,65 @@ UNREADABLE: Final = (HttpProcessingError, web.RequestPayloadError)
 """What aiohttp raises, and logs, of a request that is no HTTP; it quotes it."""
 
 
+class _Open:
+    """How many requests are open; those to bots' own routes apart."""
+
+    def __init__(self, most: int, most_proxied: int) -> None:
+        self._most = {False: most, True: most_proxied}
+        self._now: Counter[tuple[str, bool]] = Counter()
+
+    @contextmanager
+    def counted(self, whose: str, route: Route | None, refusal: Callable[[int], Problem]) -> Iterator[None]:
+        """As long as this one is. Raises what ``refusal`` makes of the bound when that is reached."""
+        proxied = bool(route and route.proxied)
+        mine, bound = (whose, proxied), self._most[proxied]
+        if self._now[mine] >= bound:
+            raise refusal(bound)
+        self._now[mine] += 1
+        try:
+            yield
+        finally:
+            self._now[mine] -= 1
+            if not self._now[mine]:
+                del self._now[mine]
+
+
 def bounded(most: int, most_proxied: int) -> Middleware:
     """The middleware that has so many requests open at most; health and metrics are asked besides."""
-    now_open = {False: 0, True: 0}
+    now_open = _Open(most, most_proxied)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         route = route_of(request)
         if route and route.quiet:
             return await handler(request)
-        proxied = bool(route and route.proxied)
-        bound = most_proxied if proxied else most
-        if now_open[proxied] >= bound:
-            raise Problem(503, "overloaded", f"{bound} requests are open; try again.", {"Retry-After": "1"})
-        now_open[proxied] += 1
-        try:
+        with now_open.counted("", route, _overloaded):
             return await handler(request)
-        finally:
-            now_open[proxied] -= 1
 
     return middleware
 
 
 def shared(most: int, most_proxied: int) -> Middleware:
     """The middleware that leaves no API key more than its share of what may be open."""
-    now_open: Counter[tuple[str, bool]] = Counter()
+    now_open = _Open(max(1, most // SHARE), max(1, most_proxied // SHARE))
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        key, route = request.get(KEY), route_of(request)
+        key = request.get(KEY)
         if key is None or key is ANONYMOUS:
             return await handler(request)
-        proxied = bool(route and route.proxied)
-        mine, bound = (key.id, proxied), max(1, (most_proxied if proxied else most) // SHARE)
-        if now_open[mine] >= bound:
-            raise Problem(429, "too_many_open", f"{bound} requests of this API key are open.", {"Retry-After": "1"})
-        now_open[mine] += 1
-        try:
+        with now_open.counted(key.id, route_of(request), _too_many_open):
             return await handler(request)
-        finally:
-            now_open[mine] -= 1
-            if not now_open[mine]:
-                del now_open[mine]
 
     return middleware
+
+
+def _overloaded(bound: int) -> Problem:
+    return Problem(503, "overloaded", f"{bound} requests are open; try again.", {"Retry-After": "1"})
+
+
+def _too_many_open(bound: int) -> Problem:
+    return Problem(429, "too_many_open", f"{bound} requests of this API key are open.", {"Retry-After": "1"})
 
 
 async def body(request: web.Request, timeout_s: float) -> bytes:

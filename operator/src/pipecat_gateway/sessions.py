@@ -22,8 +22,7 @@ from pipecat_operator.watch import Reflector
 
 MEETINGS: Final = 5
 """How often a session of the name that is wanted may be there, and gone again when it is looked at."""
-
-
+METADATA: Final = TypeAdapter(Metadata)
 LATE_S: Final = 0.25
 """What another replica made is seen by then."""
 GONE_MAX: Final = 10_000
@@ -100,7 +99,7 @@ class Sessions:
             raise unknown from error
         except ApiError as error:
             raise from_api(error, f"Bot {name!r}") from error
-        return TypeAdapter(Metadata).validate_python(found["metadata"])
+        return METADATA.validate_python(found["metadata"])
 
     async def create(self, manifest: Json) -> tuple[Session, bool]:
         """Make a session, or meet the one that has its name; whether it was made.
