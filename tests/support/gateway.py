@@ -101,19 +101,30 @@ def way(proxy: Proxy, idle: Operated, folder: Path) -> str:
 
 
 class Keys:
-    """A folder with API keys, and their tokens, which the run's logs are searched for."""
+    """A folder with keys, and their tokens, which the run's logs are searched for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "keys"
         self.folder.mkdir()
         self._notes = folder
-        self._tokens: list[str] = []
+        self.tokens: dict[str, str] = {}
 
-    def add(self, key_id: str, kind: Kind = "private", **fields: Any) -> dict[str, str]:
-        """The header that brings it."""
-        token = new_token(key_id, kind)
+    def add(self, key_id: str, kind: Kind = "public", **fields: Any) -> str:
+        """Its token."""
+        self.tokens[key_id] = token = new_token(key_id, kind)
         entry = Entry.model_validate({"hash": hash_of(token), "kind": kind, **fields})
-        (self.folder / key_id).write_text(entry.model_dump_json(by_alias=True))
-        self._tokens.append(token)
-        note(self._notes, self._tokens)
-        return {"Authorization": f"Bearer {token}"}
+        # In one step: the gateway may be reading.
+        part = self._notes / f"{key_id}.part"
+        part.write_text(entry.model_dump_json(by_alias=True))
+        part.rename(self.folder / key_id)
+        note(self._notes, self.tokens.values())
+        return token
+
+    def remove(self, key_id: str) -> None:
+        """It is no key any more."""
+        (self.folder / key_id).unlink()
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header."""
+    return {"Authorization": f"Bearer {token}"}

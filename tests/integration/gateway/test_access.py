@@ -9,48 +9,17 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipecat_gateway.keys import Entry, hash_of, new_token
+from pipecat_gateway.keys import hash_of
 from pipecat_local.processes import wait_until
-from support.gateway import UP_S, Gateway
+from support.gateway import UP_S, Gateway, Keys, bearer
 from support.leaks import note
 from support.operated import Operated, get
 
 ROOM = json.dumps({"createDailyRoom": True})
 HASTE = {"PIPECAT_GATEWAY_BODY_SECONDS": "0.5", "PIPECAT_GATEWAY_IDLE_SECONDS": "0.5"}
-
-
-class Keys:
-    """A folder with keys, and their tokens, which the run's logs are searched for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "keys"
-        self.folder.mkdir()
-        self._notes = folder
-        self.tokens: dict[str, str] = {}
-
-    def add(self, key_id: str, kind: Any = "public", **fields: Any) -> str:
-        """Its token."""
-        self.tokens[key_id] = token = new_token(key_id, kind)
-        entry = Entry.model_validate({"hash": hash_of(token), "kind": kind, **fields})
-        # In one step: the gateway may be reading.
-        part = self._notes / f"{key_id}.part"
-        part.write_text(entry.model_dump_json(by_alias=True))
-        part.rename(self.folder / key_id)
-        note(self._notes, self.tokens.values())
-        return token
-
-    def remove(self, key_id: str) -> None:
-        """It is no key any more."""
-        (self.folder / key_id).unlink()
-
-
-def bearer(token: str) -> dict[str, str]:
-    """The header."""
-    return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from pipecat_local.controlplane import Cluster
 from pipecat_local.processes import until, wait_until
-from support.gateway import Gateway, Keys, gateway_account, gateway_behind
+from support.gateway import Gateway, Keys, bearer, gateway_account, gateway_behind
 from support.operated import Child, Operated, get
 from support.proxy import Call, Fault, Late, Ledger, kubernetes_proxy
 
@@ -92,7 +92,10 @@ async def test_every_start_is_answered_once_and_nobody_leaves_a_session_behind(
     """Beside callers who go away before their bots can come."""
     count, leaving = 60, 15
     crowd.bot("nowhere", podTemplate={"spec": {"nodeSelector": {"there": "is-none"}}})
-    tenants = [keys.add("acme-web", "public", tenant="acme"), keys.add("globex-web", "public", tenant="globex")]
+    tenants = [
+        bearer(keys.add("acme-web", "public", tenant="acme")),
+        bearer(keys.add("globex-web", "public", tenant="globex")),
+    ]
     three = await replicas()
     crowd.start()
     staying = [started(three[number % 3], tenants[number % 2]) for number in range(count)]
@@ -122,7 +125,7 @@ async def test_starts_of_a_replica_that_is_killed_are_found_again_at_the_others(
 ):
     """Half of them before their create reached the API server, half after it was carried out and not answered."""
     count, never, ledger = 8, asyncio.Event(), Ledger()
-    key = keys.add("web", "public")
+    key = bearer(keys.add("web", "public"))
     others = await replicas()
 
     def creates() -> int:
@@ -158,7 +161,7 @@ async def test_starts_of_a_replica_that_is_killed_are_found_again_at_the_others(
 
 async def test_a_replica_that_is_told_to_end_answers_its_starts(replicas: Replicas, crowd: Operated, keys: Keys):
     """While the others go on."""
-    key = keys.add("web", "public")
+    key = bearer(keys.add("web", "public"))
     ending, *others = three = await replicas()
     starts = [started(three[number % 3], key) for number in range(30)]
     await until_there(crowd, 30)
@@ -182,11 +185,11 @@ async def test_exactly_as_many_as_may_be_whoever_starts_them(replicas: Replicas,
     plain: dict[str, Any] = {}
     if of == "bot":
         crowd.bot(capacity={"maxSessions": BOUND})
-        key = keys.add("web", "public")
+        key = bearer(keys.add("web", "public"))
     else:
-        key = keys.add("web", "public", maxSessions=BOUND)
+        key = bearer(keys.add("web", "public", maxSessions=BOUND))
         plain = {"quota": {"group": "web", "maxSessions": BOUND}}
-    free = keys.add("free", "public")
+    free = bearer(keys.add("free", "public"))
     crowd.bot("other")
     three = await replicas()
     crowd.start()
@@ -223,7 +226,7 @@ async def test_exactly_as_many_as_may_be_whoever_starts_them(replicas: Replicas,
 
 async def test_one_tenant_sees_reads_and_stops_nothing_of_another(replicas: Replicas, crowd: Operated, keys: Keys):
     """Also of those that another replica made, and of those that no gateway made."""
-    tenants = {name: keys.add(f"{name}-ops", tenant=name) for name in ("acme", "globex")}
+    tenants = {name: bearer(keys.add(f"{name}-ops", "private", tenant=name)) for name in ("acme", "globex")}
     three = await replicas()
     crowd.start()
     plain = crowd.session()
