@@ -1,8 +1,6 @@
 """The gateway as a process, and a client of it."""
 
 import asyncio
-import contextlib
-import socket
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +12,7 @@ from yarl import URL
 from pipecat_gateway.keys import Entry, Kind, hash_of, new_token
 from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import wait_until
+from pipecat_operator.connections import Connector
 from support.leaks import note
 from support.operated import Child, Operated, get
 from support.proxy import Proxy, kubeconfig
@@ -28,7 +27,6 @@ class Gateway:
     def __init__(self, of: Operated, log: Path, without: Right | None = None, **settings: str) -> None:
         """``without``: its service account has every right of the chart's save that, and it may never get ready."""
         (port,) = free_ports(1)
-        self._sockets: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{port}"
         env = {
             "KUBECONFIG": settings.get("KUBECONFIG") or str(gateway_account(of, without).kubeconfig()),
@@ -45,7 +43,7 @@ class Gateway:
     @cached_property
     def http(self) -> aiohttp.ClientSession:
         """Made in the loop that uses it."""
-        connector = aiohttp.TCPConnector(limit=0, socket_factory=self._socket)
+        connector = Connector(limit=0)
         return aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60), connector=connector)
 
     async def call(self, method: str, path: str | URL, data: Any = None, **more: Any) -> tuple[int, dict[str, Any]]:
@@ -59,26 +57,11 @@ class Gateway:
 
     async def close(self) -> None:
         """End it; it must not have told a token, nor failed by a defect of its own, to its very end."""
-        await self._hang_up()
+        await self.http.close()
         if self.child.ended() is None:
             assert self.child.stop() == 0
         assert "eyJ" not in self.child.log(), "a token was logged"
         assert "Traceback" not in self.child.log(), self.child.log()
-
-    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        made = socket.socket(*address[:3])
-        self._sockets.append(made)
-        return made
-
-    async def _hang_up(self) -> None:
-        """Also where a body was refused before all of it was sent: such a connection would outlive the event loop."""
-        await self.http.close()
-        async with asyncio.timeout(UP_S):
-            while still := [each for each in self._sockets if each.fileno() >= 0]:
-                for each in still:
-                    with contextlib.suppress(OSError):
-                        each.shutdown(socket.SHUT_RDWR)
-                await asyncio.sleep(0)
 
 
 def gateway_account(of: Operated, without: Right | None = None) -> Account:

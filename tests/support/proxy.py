@@ -16,6 +16,7 @@ import kopf
 from aiohttp import web
 
 from pipecat_operator import names
+from pipecat_operator.connections import Connector
 from pipecat_operator.kube import ssl_context
 
 _UID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -233,7 +234,7 @@ def _cut(request: web.Request) -> None:
 @contextlib.asynccontextmanager
 async def kubernetes_proxy(info: kopf.ConnectionInfo, ledger: Ledger) -> AsyncIterator[Proxy]:
     """To the API server of those credentials, as their user."""
-    connector = aiohttp.TCPConnector(ssl=ssl_context(info), limit=0)
+    connector = Connector(ssl=ssl_context(info), limit=0)
     async with (
         aiohttp.ClientSession(connector=connector, headers=info.as_http_headers(), auto_decompress=False) as http,
         Proxy(Side.KUBERNETES, info.server, http, ledger) as proxy,

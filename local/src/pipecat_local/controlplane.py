@@ -27,6 +27,7 @@ import yaml
 from pipecat_local import certificates
 from pipecat_local.assets import CONTROL_PLANE, MissingBinary, Say, find, say_to_stderr
 from pipecat_local.processes import Component, ComponentFailed, until
+from pipecat_operator.connections import Connector
 
 START_S: Final = 60.0
 STOP_S: Final = 2.0
@@ -366,7 +367,7 @@ class ControlPlane(Cluster):
         await component.start([*(self._site.enter if self._site else ()), binary, *arguments])
 
     def _client(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=self._ca.decode()))
+        connector = Connector(ssl=ssl.create_default_context(cadata=self._ca.decode()))
         return aiohttp.ClientSession(connector=connector, headers={"Authorization": f"Bearer {self._tokens['admin']}"})
 
     async def _until(self, what: str, condition: Callable[[], Awaitable[bool]]) -> None:

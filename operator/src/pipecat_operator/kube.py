@@ -32,6 +32,7 @@ import orjson
 from yarl import URL
 
 from pipecat_operator import names
+from pipecat_operator.connections import Connector
 from pipecat_operator.guard import asking_again
 
 Object = dict[str, Any]
@@ -209,7 +210,7 @@ class Kube:
         self._info_at = time.monotonic()
         self._guard = guard
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=ssl_context(self._info), limit=connections),
+            connector=Connector(ssl=ssl_context(self._info), limit=connections),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=[asking_again(guard)],
