@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from pipecat_gateway.keys import Entry, Kind, hash_of, new_token
+from pipecat_gateway.keys.ring import Entry, Kind, hash_of, new_token
 from pipecat_local.controlplane import free_ports
 from pipecat_local.processes import wait_until
 from pipecat_operator.connections import Connector

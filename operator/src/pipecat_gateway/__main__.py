@@ -8,11 +8,11 @@ import sys
 from aiohttp import web
 from loguru import logger
 
-from pipecat_gateway import limits
-from pipecat_gateway.keyfile import KeyFolder
-from pipecat_gateway.keys import anyone
+from pipecat_gateway.keys.folder import KeyFolder
+from pipecat_gateway.keys.ring import anyone
+from pipecat_gateway.middleware import limits
 from pipecat_gateway.server import Server
-from pipecat_gateway.sessions import Sessions
+from pipecat_gateway.sessions.watch import Sessions
 from pipecat_gateway.settings import PREFIX, Settings, load
 from pipecat_operator import logs
 from pipecat_operator.kube import Kube, bear_deep_json

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from pipecat_gateway.keys import DEFAULT_TENANT, Entry, checked_id, explained, hash_of, new_token
+from pipecat_gateway.keys.ring import DEFAULT_TENANT, Entry, checked_id, explained, hash_of, new_token
 
 SECRET: Final = "pipecat-api-keys"  # noqa: S105  # its name
 EXAMPLE: Final = """\

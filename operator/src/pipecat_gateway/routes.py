@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from pipecat_gateway.errors import Problem, from_validation
-from pipecat_gateway.keys import Key
-from pipecat_gateway.models import Query
+from pipecat_gateway.keys.ring import Key
+from pipecat_gateway.wire.errors import Problem, from_validation
+from pipecat_gateway.wire.models import Query
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Q = TypeVar("Q", bound=Query)

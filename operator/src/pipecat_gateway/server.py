@@ -7,16 +7,17 @@ from aiohttp import web
 from loguru import logger
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from pipecat_gateway import cors, limits, requests
-from pipecat_gateway.access import Find, access
-from pipecat_gateway.errors import Problem
-from pipecat_gateway.meta_routes import MetaRoutes
-from pipecat_gateway.proxy import Proxy
+from pipecat_gateway.endpoints.meta import MetaRoutes
+from pipecat_gateway.endpoints.proxy import Proxy
+from pipecat_gateway.endpoints.sessions import SessionRoutes
+from pipecat_gateway.endpoints.starts import StartRoutes
+from pipecat_gateway.middleware import cors, limits
+from pipecat_gateway.middleware.access import Find, access
 from pipecat_gateway.routes import BOT, KEY, Handler, added, method_not_allowed, path_of, route_of
-from pipecat_gateway.session_routes import SessionRoutes
-from pipecat_gateway.sessions import Sessions
+from pipecat_gateway.sessions.watch import Sessions
 from pipecat_gateway.settings import Settings
-from pipecat_gateway.start_routes import StartRoutes
+from pipecat_gateway.wire import requests
+from pipecat_gateway.wire.errors import Problem
 from pipecat_operator.kube import ApiError
 
 BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 240)

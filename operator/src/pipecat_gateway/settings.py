@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import DirectoryPath, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipecat_gateway.requests import NAME
+from pipecat_gateway.wire.requests import NAME
 from pipecat_operator.settings import Names, Namespace, SettingsError, explain
 
 PREFIX = "PIPECAT_GATEWAY_"

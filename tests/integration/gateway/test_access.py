@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipecat_gateway.keys import hash_of
+from pipecat_gateway.keys.ring import hash_of
 from pipecat_local.processes import wait_until
 from support.gateway import UP_S, Gateway, Keys, bearer
 from support.leaks import note

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from pipecat_gateway import idempotency, start
+from pipecat_gateway.sessions import start
+from pipecat_gateway.wire import idempotency
 from pipecat_local.processes import wait_until
 from support.gateway import Gateway
 from support.operated import Operated, get, manifest

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipecat_gateway import newkey
-from pipecat_gateway.keys import ring_of
+from pipecat_gateway.keys.ring import ring_of
 
 GUIDE = Path(__file__).parents[3] / "docs" / "gateway.md"
 

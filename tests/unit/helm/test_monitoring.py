@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from pipecat_gateway.keys import anyone
+from pipecat_gateway.keys.ring import anyone
 from pipecat_gateway.server import Server
 from pipecat_gateway.settings import Settings
 from pipecat_operator.conditions import EndReason, Phase

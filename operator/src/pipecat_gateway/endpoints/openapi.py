@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from pipecat_gateway.idempotency import HEADER, MAX
-from pipecat_gateway.models import ErrorAnswer
-from pipecat_gateway.requests import NAME
 from pipecat_gateway.routes import ANY_METHOD, Access, Route
+from pipecat_gateway.wire.idempotency import HEADER, MAX
+from pipecat_gateway.wire.models import ErrorAnswer
+from pipecat_gateway.wire.requests import NAME
 
 Json = dict[str, Any]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from pipecat_gateway.errors import AtCapacity, Problem
-from pipecat_gateway.keys import ANONYMOUS, DEFAULT_TENANT, Key
-from pipecat_gateway.start import ANNOTATION_FINGERPRINT, LABEL_TENANT
+from pipecat_gateway.keys.ring import ANONYMOUS, DEFAULT_TENANT, Key
+from pipecat_gateway.sessions.start import ANNOTATION_FINGERPRINT, LABEL_TENANT
+from pipecat_gateway.wire.errors import AtCapacity, Problem
 from pipecat_operator.api import BotSession
 from pipecat_operator.conditions import EndReason, Phase
 from pipecat_operator.daily import refusal

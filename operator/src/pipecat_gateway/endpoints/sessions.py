@@ -2,9 +2,12 @@
 
 from aiohttp import web
 
-from pipecat_gateway import answers
-from pipecat_gateway.errors import Problem
-from pipecat_gateway.models import (
+from pipecat_gateway.routes import Access, Route, answer, key_of, query_of
+from pipecat_gateway.sessions import answers
+from pipecat_gateway.sessions.views import Session, visible
+from pipecat_gateway.sessions.watch import Sessions
+from pipecat_gateway.wire.errors import Problem
+from pipecat_gateway.wire.models import (
     Organizations,
     ServiceAnswer,
     SessionDetails,
@@ -13,10 +16,7 @@ from pipecat_gateway.models import (
     SessionStatus,
     Stopped,
 )
-from pipecat_gateway.requests import UID
-from pipecat_gateway.routes import Access, Route, answer, key_of, query_of
-from pipecat_gateway.sessions import Sessions
-from pipecat_gateway.views import Session, visible
+from pipecat_gateway.wire.requests import UID
 
 FAMILIES = {"": "/v1/agents/{bot}", ", by the path that its CLI calls": "/v1/organizations/{org}/services/{bot}"}
 """The second's organization is not looked at: the API key's tenant is whose sessions are seen."""

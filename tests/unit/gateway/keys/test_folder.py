@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from pipecat_gateway.keyfile import POLL_S, KeyFolder
-from pipecat_gateway.keys import Entry, hash_of, new_token
+from pipecat_gateway.keys.folder import POLL_S, KeyFolder
+from pipecat_gateway.keys.ring import Entry, hash_of, new_token
 
 
 class Mounted:

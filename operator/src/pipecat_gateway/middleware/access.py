@@ -7,10 +7,10 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from pipecat_gateway.errors import Problem, unknown_bot
-from pipecat_gateway.keys import Key
-from pipecat_gateway.rates import Bucket, take
+from pipecat_gateway.keys.rates import Bucket, take
+from pipecat_gateway.keys.ring import Key
 from pipecat_gateway.routes import KEY, Access, route_of
+from pipecat_gateway.wire.errors import Problem, unknown_bot
 
 Find = Callable[[str], Key | None]
 """From a token to its key."""

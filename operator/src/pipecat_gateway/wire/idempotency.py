@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pipecat_gateway.errors import Problem
+from pipecat_gateway.wire.errors import Problem
 
 HEADER: Final = "Idempotency-Key"
 MAX: Final = 255

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-from pipecat_gateway.models import (
+from pipecat_gateway.sessions.views import Session
+from pipecat_gateway.wire.models import (
     Completion,
     EndState,
     Event,
@@ -19,7 +20,6 @@ from pipecat_gateway.models import (
     SessionsQuery,
     SessionStatus,
 )
-from pipecat_gateway.views import Session
 from pipecat_operator.api import Metadata
 from pipecat_operator.conditions import SUCCEEDED, EndReason, Phase
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
-from pipecat_gateway.requests import NAME
+from pipecat_gateway.wire.requests import NAME
 from pipecat_operator.settings import DNS_LABEL
 
 Kind = Literal["public", "private"]

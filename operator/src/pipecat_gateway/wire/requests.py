@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from pipecat_gateway.errors import Problem
+from pipecat_gateway.wire.errors import Problem
 
 REQUEST_MAX: Final = 256 * 1024
 """Bytes of a whole request: text that is escaped as ASCII grows up to threefold."""

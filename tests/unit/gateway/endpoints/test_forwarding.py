@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from pipecat_gateway.errors import Problem
-from pipecat_gateway.forwarding import protocols_of, target, to_bot, to_caller
-from pipecat_gateway.views import Session
+from pipecat_gateway.endpoints.forwarding import protocols_of, target, to_bot, to_caller
+from pipecat_gateway.sessions.views import Session
+from pipecat_gateway.wire.errors import Problem
 from pipecat_operator.conditions import Phase
 
 NAMES = st.sampled_from(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipecat_gateway.keys import ANONYMOUS, Entry, KeyRing, anyone, hash_of, new_token, ring_of
-from pipecat_gateway.rates import take
+from pipecat_gateway.keys.rates import take
+from pipecat_gateway.keys.ring import ANONYMOUS, Entry, KeyRing, anyone, hash_of, new_token, ring_of
 
 IDS = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)
 KINDS = st.sampled_from(["public", "private"])

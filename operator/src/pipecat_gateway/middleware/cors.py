@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from pipecat_gateway.errors import Problem
+from pipecat_gateway.wire.errors import Problem
 
 METHODS: Final = "GET, POST, PUT, PATCH, DELETE"
 REQUEST_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipecat_gateway import requests
-from pipecat_gateway.errors import Problem, from_api
 from pipecat_gateway.settings import load
+from pipecat_gateway.wire import requests
+from pipecat_gateway.wire.errors import Problem, from_api
 from pipecat_operator.kube import error_of
 from pipecat_operator.settings import SettingsError
 

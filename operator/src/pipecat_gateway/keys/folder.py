@@ -8,7 +8,7 @@ from typing import Final
 
 from loguru import logger
 
-from pipecat_gateway.keys import Key, KeyRing, ring_of
+from pipecat_gateway.keys.ring import Key, KeyRing, ring_of
 
 POLL_S: Final = 2.0
 """Between two looks; the kubelet itself takes up to about a minute to bring a change."""

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from pipecat_gateway.errors import Problem, from_validation, unknown_bot
-from pipecat_gateway.keys import ANONYMOUS, Key
-from pipecat_gateway.models import (
+from pipecat_gateway.keys.ring import ANONYMOUS, Key
+from pipecat_gateway.wire.errors import Problem, from_validation, unknown_bot
+from pipecat_gateway.wire.models import (
     BODY_MAX,
     ROOM_IS_NONE,
     ROOM_IS_OURS,
@@ -22,7 +22,7 @@ from pipecat_gateway.models import (
     USER_NAME_MAX,
     StartRequest,
 )
-from pipecat_gateway.requests import NAME, Json
+from pipecat_gateway.wire.requests import NAME, Json
 from pipecat_operator import names
 
 LABEL_TENANT: Final = f"{names.GROUP}/tenant"

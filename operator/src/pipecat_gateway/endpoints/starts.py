@@ -8,14 +8,23 @@ from typing import Any
 from aiohttp import web
 from loguru import logger
 
-from pipecat_gateway import idempotency, limits, requests, start, views
-from pipecat_gateway.errors import AtCapacity, Problem
-from pipecat_gateway.models import RunnerStartRequest, StartBotRequest, Started, StartedBot, StartQuery, StartRequest
+from pipecat_gateway.middleware import limits
 from pipecat_gateway.routes import BOT, Access, Route, answer, key_of, query_of
-from pipecat_gateway.sessions import Sessions
+from pipecat_gateway.sessions import start, views
+from pipecat_gateway.sessions.start import Start
+from pipecat_gateway.sessions.views import Session
+from pipecat_gateway.sessions.watch import Sessions
 from pipecat_gateway.settings import Settings
-from pipecat_gateway.start import Start
-from pipecat_gateway.views import Session
+from pipecat_gateway.wire import idempotency, requests
+from pipecat_gateway.wire.errors import AtCapacity, Problem
+from pipecat_gateway.wire.models import (
+    RunnerStartRequest,
+    StartBotRequest,
+    Started,
+    StartedBot,
+    StartQuery,
+    StartRequest,
+)
 
 Reached = Callable[[Session], bool]
 

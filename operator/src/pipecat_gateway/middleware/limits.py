@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
-from pipecat_gateway.errors import Problem
-from pipecat_gateway.keys import ANONYMOUS
+from pipecat_gateway.keys.ring import ANONYMOUS
 from pipecat_gateway.routes import KEY, Route, route_of
+from pipecat_gateway.wire.errors import Problem
 
 SHARE: Final = 4
 """One API key has a quarter of all at most: no customer keeps out the others."""

@@ -7,8 +7,8 @@ from typing import Final
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from pipecat_gateway.errors import Problem
-from pipecat_gateway.views import Session
+from pipecat_gateway.sessions.views import Session
+from pipecat_gateway.wire.errors import Problem
 from pipecat_operator import names
 from pipecat_operator.conditions import Phase
 

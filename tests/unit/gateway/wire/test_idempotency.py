@@ -6,8 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipecat_gateway import idempotency, start
-from pipecat_gateway.errors import Problem
+from pipecat_gateway.sessions import start
+from pipecat_gateway.wire import idempotency
+from pipecat_gateway.wire.errors import Problem
 
 KEYS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=idempotency.MAX)
 STARTS = st.builds(

@@ -11,10 +11,10 @@ from typing import Final
 from loguru import logger
 from pydantic import TypeAdapter, ValidationError
 
-from pipecat_gateway.errors import Problem, from_api, unknown_bot
-from pipecat_gateway.requests import NAME, UID, Json
-from pipecat_gateway.start import token_manifest
-from pipecat_gateway.views import Session, ended_early, view
+from pipecat_gateway.sessions.start import token_manifest
+from pipecat_gateway.sessions.views import Session, ended_early, view
+from pipecat_gateway.wire.errors import Problem, from_api, unknown_bot
+from pipecat_gateway.wire.requests import NAME, UID, Json
 from pipecat_operator import names
 from pipecat_operator.api import Metadata
 from pipecat_operator.kube import BOTS, SECRETS, SESSIONS, AlreadyExists, ApiError, Kube, NotFound, Object

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipecat_gateway import answers, views
-from pipecat_gateway.keys import ANONYMOUS
-from pipecat_gateway.models import SessionsQuery
+from pipecat_gateway.keys.ring import ANONYMOUS
+from pipecat_gateway.sessions import answers, views
+from pipecat_gateway.wire.models import SessionsQuery
 from pipecat_operator.conditions import EndReason, Phase
 from support.objects import NOW, UID
 

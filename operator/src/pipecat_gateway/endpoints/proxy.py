@@ -11,12 +11,12 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from loguru import logger
 from yarl import URL
 
-from pipecat_gateway import forwarding
-from pipecat_gateway.errors import Problem
+from pipecat_gateway.endpoints import forwarding
+from pipecat_gateway.endpoints.sessions import session_of
 from pipecat_gateway.routes import ANY_METHOD, Access, Route
-from pipecat_gateway.session_routes import session_of
-from pipecat_gateway.sessions import Over, Sessions
+from pipecat_gateway.sessions.watch import Over, Sessions
 from pipecat_gateway.settings import Settings
+from pipecat_gateway.wire.errors import Problem
 
 CONNECT_S: Final = 5.0
 PING_S: Final = 30.0

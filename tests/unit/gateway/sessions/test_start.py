@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipecat_gateway import start
-from pipecat_gateway.errors import Problem
-from pipecat_gateway.keys import ANONYMOUS
-from pipecat_gateway.models import BODY_MAX, ROOM_IS_NONE, ROOM_IS_OURS, TOKEN_IS_OURS, RunnerStartRequest, StartRequest
+from pipecat_gateway.keys.ring import ANONYMOUS
+from pipecat_gateway.sessions import start
+from pipecat_gateway.wire.errors import Problem
+from pipecat_gateway.wire.models import (
+    BODY_MAX,
+    ROOM_IS_NONE,
+    ROOM_IS_OURS,
+    TOKEN_IS_OURS,
+    RunnerStartRequest,
+    StartRequest,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from pipecat_gateway import docs_page, openapi
+from pipecat_gateway.endpoints import docs_page, openapi
 from pipecat_gateway.routes import Access, Handler, Route
-from pipecat_gateway.sessions import Sessions
+from pipecat_gateway.sessions.watch import Sessions
 
 NOT_READY = "the sessions are not listed yet: the log says why\n"
 

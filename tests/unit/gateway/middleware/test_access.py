@@ -11,11 +11,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipecat_gateway import cors, limits
-from pipecat_gateway.access import access, bearer
-from pipecat_gateway.errors import Problem
-from pipecat_gateway.keys import Entry, KeyRing, anyone, hash_of, new_token
+from pipecat_gateway.keys.ring import Entry, KeyRing, anyone, hash_of, new_token
+from pipecat_gateway.middleware import cors, limits
+from pipecat_gateway.middleware.access import access, bearer
 from pipecat_gateway.routes import KEY, Access, Handler, Route, added
+from pipecat_gateway.wire.errors import Problem
 
 KEYS: dict[str, dict[str, Any]] = {
     "web": {"kind": "public"},

@@ -1,0 +1,1 @@
+"""BotSessions: made from requests, watched, told of."""
