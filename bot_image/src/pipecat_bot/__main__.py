@@ -72,7 +72,7 @@ class Session:
         finally:
             gc.freeze()
             gc.enable()
-        return asyncio.run(self._host_bot(told, bot, _routes(probes)))
+        return asyncio.run(self._host_bot(told, bot, _routes(probes, told.session_id)))
 
     async def _host_bot(self, told: "Environment", bot: "Bot", routes: "Routes") -> Ending:
         from pipecat_bot import host  # noqa: PLC0415
@@ -91,14 +91,14 @@ class Session:
         signal.signal(signal.SIGINT, stop)
 
 
-def _routes(probes: readiness.Readiness) -> "Routes":
+def _routes(probes: readiness.Readiness, session_id: str | None) -> "Routes":
     """Of a bot whose file asked for them; the others' start isn't held up by a web server."""
     system = sys.modules.get("pipecatcloud_system")
     if system is None:
         return contextlib.nullcontext()
     from pipecat_bot import session_api  # noqa: PLC0415
 
-    return session_api.served(system.app, probes)
+    return session_api.served(system.app, probes, session_id)
 
 
 _bad = partial(Ending, EndReason.BAD_CONFIG)

@@ -8,15 +8,20 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipecat_bot.host import NotServed
 from pipecat_bot.readiness import Readiness
 
+_SESSION: Final = b"x-pipecat-session-id"
+"""By which the gateway says whose bot it means."""
 _ANSWERS_S: Final = 1
 _STOP_S: Final = 2.0
 """At the end: for requests under way; and for the app's own shutdown as well."""
@@ -34,8 +39,24 @@ class _Resumed(H11Protocol):
         self.data_received(self._head)
 
 
+class _OfOneSession:
+    """Keeps from the app what the gateway sent to another session's bot, whose pod had this address before."""
+
+    def __init__(self, app: FastAPI, session_id: str | None) -> None:
+        """``session_id``: None outside the operator's Jobs."""
+        self._app = app
+        self._ours = session_id.encode() if session_id else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        meant = [value for name, value in scope.get("headers", ()) if name == _SESSION]
+        if self._ours is None or all(value == self._ours for value in meant):
+            await self._app(scope, receive, send)
+        else:
+            await Response(status_code=HTTPStatus.MISDIRECTED_REQUEST)(scope, receive, send)
+
+
 @contextlib.asynccontextmanager
-async def served(app: FastAPI, probes: Readiness) -> AsyncIterator[None]:
+async def served(app: FastAPI, probes: Readiness, session_id: str | None) -> AsyncIterator[None]:
     """While in the context, what ``probes`` doesn't answer is answered by ``app``.
 
     Raises:
@@ -44,7 +65,7 @@ async def served(app: FastAPI, probes: Readiness) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     # Without log_config it leaves logging alone, and without Server.serve() the signals.
     config = uvicorn.Config(
-        app,
+        _OfOneSession(app, session_id),
         http="h11",
         ws="websockets-sansio",
         log_config=None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 import pipecat_bot
@@ -77,6 +77,21 @@ def test_routes_see_the_bot_and_its_pipeline(hosted: Hosted, ask: Client, caller
     assert ask("POST", "/speak", {"other": 1})[0] == 422
     assert ask("GET", "/nothing-there")[0] == 404
     assert [hosted.http(path) for path in ("/readyz", "/livez", "/status")] == [200, 200, 200]
+
+
+def test_what_is_meant_for_another_sessions_bot_is_refused(hosted: Hosted) -> None:
+    """Whose pod had the address before."""
+    for meant, answered in (("7d0c", 200), ("another", 421)):
+        connection = http.client.HTTPConnection(hosted.address, 8080, timeout=20)
+        connection.request("GET", "/status", headers={"X-Pipecat-Session-Id": meant})
+        assert connection.getresponse().status == answered
+        connection.close()
+    with (
+        pytest.raises(InvalidStatus) as refused,
+        connect(f"ws://{hosted.address}:8080/lines", additional_headers={"X-Pipecat-Session-Id": "another"}),
+    ):
+        pass
+    assert refused.value.response.status_code == 421
 
 
 def test_neither_requests_nor_their_bodies_are_logged(hosted: Hosted, ask: Client) -> None:

@@ -44,6 +44,7 @@ class Bot:
             ("/cut", self._cut),
             ("/drop", self._drop),
             ("/early", self._early),
+            ("/anothers", self._anothers),
             ("/answer", self._answer),
             ("/lines", self._lines),
         ):
@@ -101,6 +102,10 @@ class Bot:
 
     async def _early(self, _: web.Request) -> web.Response:
         return web.Response(status=413, text="too much")
+
+    async def _anothers(self, _: web.Request) -> web.Response:
+        """As the host of another session's bot."""
+        return web.Response(status=421)
 
     async def _answer(self, _: web.Request) -> web.Response:
         answer = web.Response(status=418, reason="Teapot", body=PACKED)
@@ -307,6 +312,7 @@ async def test_headers_of_a_request(idle: Operated, bot: Bot, tmp_path: Path):
         ["x-forwarded-host", "bots.example.test"],
         ["x-forwarded-proto", "https"],
         ["x-mine", "caf\xe9"],
+        ["x-pipecat-session-id", uid],
     ]
     assert token not in str(told)
     await gateway.close()
@@ -416,6 +422,15 @@ async def test_a_bot_that_goes_away_without_an_answer(asked: Asked, stalled: boo
     assert (status, told["code"]) == (502, "bot_gone")
     # The next request shows that the gateway is none the worse.
     assert (await asked.gateway.call("GET", f"{asked.path}/echo"))[0] == 200
+    assert "Traceback" not in asked.gateway.child.log()
+
+
+async def test_a_bot_whose_address_is_anothers_by_now(asked: Asked):
+    status, told = await asked.gateway.call("POST", f"{asked.path}/anothers", "{}")
+    assert (status, told["code"]) == (502, "bot_gone")
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await asked.http.ws_connect(f"{asked.path}/anothers")
+    assert refused.value.status == 502
     assert "Traceback" not in asked.gateway.child.log()
 
 

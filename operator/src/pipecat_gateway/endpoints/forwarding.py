@@ -32,6 +32,8 @@ _NOT_THE_BOTS: Final = frozenset({"authorization", "host", "expect"})
 """Authorization is the API key, which Pipecat Cloud leaves out too. What is expected, aiohttp has answered."""
 _HANDSHAKE: Final = "sec-websocket-"
 """Each side has its own."""
+SESSION: Final = "X-Pipecat-Session-Id"
+"""Whose bot is meant: the pod's address may be another's by now. The bot's host refuses what is not for it, by 421."""
 _CORS: Final = "access-control-"
 """Which web pages may call is the gateway's setting."""
 _UNPACKED: Final = frozenset({"gzip", "deflate", "br", "zstd"})
@@ -81,8 +83,8 @@ def no_routes() -> Problem:
     return Problem(502, "no_routes", said)
 
 
-def to_bot(headers: CIMultiDictProxy[str], caller: str | None, scheme: str) -> CIMultiDict[str]:
-    """Of a request. ``caller``: the address that the connection came from; ``scheme``: by which."""
+def to_bot(headers: CIMultiDictProxy[str], session: str, caller: str | None, scheme: str) -> CIMultiDict[str]:
+    """Of a request to that session's bot. ``caller``: the connection's address; ``scheme``: by which it came."""
     left_out = _connections_own(headers) | _NOT_THE_BOTS
     if headers.get("Content-Encoding", "").lower() in _UNPACKED:
         left_out |= {"content-encoding", "content-length"}
@@ -94,6 +96,7 @@ def to_bot(headers: CIMultiDictProxy[str], caller: str | None, scheme: str) -> C
     passed.setdefault("X-Forwarded-Proto", scheme)
     if host := headers.get("Host"):
         passed.setdefault("X-Forwarded-Host", _legible(host))
+    passed[SESSION] = session
     return passed
 
 

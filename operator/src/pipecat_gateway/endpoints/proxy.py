@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
 from aiohttp import WSCloseCode, WSMsgType, web
 from loguru import logger
+from multidict import CIMultiDict
 from yarl import URL
 
 from pipecat_gateway.endpoints import forwarding
@@ -28,6 +30,9 @@ MESSAGE_MAX: Final = 4 * 1024 * 1024
 LEFT_TO_THE_CALLER: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would make up."""
 
+MISDIRECTED: Final = HTTPStatus.MISDIRECTED_REQUEST
+
+Headers = CIMultiDict[str]
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
@@ -85,12 +90,13 @@ class Proxy:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         session = await session_of(request, self._sessions)
         url = forwarding.target(session, request.rel_url)
+        headers = forwarding.to_bot(request.headers, session.uid, request.remote, request.scheme)
         with self._sessions.until_over(session.uid) as over:
             if web.WebSocketResponse().can_prepare(request):
-                return await self._websocket(request, url, over)
-            return await self._plain(request, url, over)
+                return await self._websocket(request, url, headers, over)
+            return await self._plain(request, url, headers, over)
 
-    async def _plain(self, request: web.Request, url: URL, over: Over) -> web.StreamResponse:
+    async def _plain(self, request: web.Request, url: URL, headers: Headers, over: Over) -> web.StreamResponse:
         answer: web.StreamResponse | None = None
         try:
             async with (
@@ -98,13 +104,15 @@ class Proxy:
                 self._http.request(
                     request.method,
                     url,
-                    headers=forwarding.to_bot(request.headers, request.remote, request.scheme),
+                    headers=headers,
                     data=_sent(request, moved) if request.body_exists else None,
                     allow_redirects=False,
                 ) as told,
             ):
-                headers = forwarding.to_caller(told.headers)
-                answer = web.StreamResponse(status=told.status, reason=told.reason, headers=headers)
+                if told.status == MISDIRECTED:
+                    raise bot_gone()
+                back = forwarding.to_caller(told.headers)
+                answer = web.StreamResponse(status=told.status, reason=told.reason, headers=back)
                 await answer.prepare(request)
                 async for part in told.content.iter_any():
                     moved()
@@ -119,13 +127,13 @@ class Proxy:
                 request.transport.abort()
         return answer
 
-    async def _websocket(self, request: web.Request, url: URL, over: Over) -> web.WebSocketResponse:
+    async def _websocket(self, request: web.Request, url: URL, headers: Headers, over: Over) -> web.WebSocketResponse:
         try:
             async with _while_it_moves(self._idle_s, over):
                 bot = await self._http.ws_connect(
                     url,
                     protocols=forwarding.protocols_of(request.headers),
-                    headers=forwarding.to_bot(request.headers, request.remote, request.scheme),
+                    headers=headers,
                     autoping=False,
                     autoclose=False,
                     heartbeat=PING_S,
@@ -157,6 +165,8 @@ class Proxy:
         """What kept the bot from answering."""
         if over.done():
             return what_is_over(over)
+        if isinstance(error, aiohttp.WSServerHandshakeError) and error.status == MISDIRECTED:
+            return bot_gone()
         if isinstance(error, aiohttp.WSServerHandshakeError) and error.status >= 400:
             return Problem(error.status, "websocket_refused", "The bot refused the WebSocket.")
         if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -168,6 +178,11 @@ class Proxy:
         if isinstance(error.__cause__, web.RequestPayloadError):
             return Problem(400, "bad_encoding", "The request's body is not encoded as its headers say.")
         return Problem(502, "bot_gone", "The bot closed the connection before it answered.")
+
+
+def bot_gone() -> Problem:
+    """Another session's bot has the address by now; the end of this one is yet to be told."""
+    return Problem(502, "bot_gone", "The session's bot is gone.")
 
 
 def what_is_over(over: Over) -> Problem:

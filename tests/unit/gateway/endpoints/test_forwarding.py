@@ -34,7 +34,7 @@ def headers(*pairs: tuple[str, str]) -> CIMultiDictProxy[str]:
 
 def passed(*pairs: tuple[str, str]) -> list[tuple[str, str]]:
     """What a bot is told of these."""
-    return list(to_bot(headers(*pairs), None, "http").items())
+    return list(to_bot(headers(*pairs), "u", None, "http").items())
 
 
 def session(**known: Any) -> Session:
@@ -51,7 +51,7 @@ def named_by_connection(pairs: list[tuple[str, str]]) -> set[str]:
 
 @given(HEADERS)
 def test_what_is_of_one_connection_and_the_api_key_never_pass(pairs):
-    up, down = to_bot(headers(*pairs), "192.0.2.1", "http"), to_caller(headers(*pairs))
+    up, down = to_bot(headers(*pairs), "u", "192.0.2.1", "http"), to_caller(headers(*pairs))
     never = OF_THE_HOP | named_by_connection(pairs)
     assert not {name.lower() for name in up} & ((never - {"x-forwarded-for"}) | {"authorization", "host", "expect"})
     assert not {name.lower() for name in down} & (never | {"access-control-allow-origin"})
@@ -78,17 +78,24 @@ def test_what_a_connection_names_does_not_hide_how_long_the_body_is():
 
 def test_the_length_of_a_body_that_was_unpacked_is_another():
     told = [("Content-Encoding", "GZIP"), ("Content-Length", "3")]
-    assert passed(*told) == [("X-Forwarded-Proto", "http")]
+    ours = [("X-Forwarded-Proto", "http"), ("X-Pipecat-Session-Id", "u")]
+    assert passed(*told) == ours
     other = [("Content-Encoding", "own"), ("Content-Length", "3")]
-    assert passed(*other) == [*other, ("X-Forwarded-Proto", "http")]
+    assert passed(*other) == [*other, *ours]
+
+
+def test_whose_bot_is_meant_is_the_gateways_to_say():
+    told = to_bot(headers(("x-pipecat-session-id", "v"), ("X-Pipecat-Session-Id", "w")), "u", None, "http")
+    assert told.getall("X-Pipecat-Session-Id") == ["u"]
 
 
 def test_who_asks_is_told():
-    told = to_bot(headers(("Host", "a.test")), "192.0.2.1", "http")
+    told = to_bot(headers(("Host", "a.test")), "u", "192.0.2.1", "http")
     assert dict(told) == {
         "X-Forwarded-For": "192.0.2.1",
         "X-Forwarded-Proto": "http",
         "X-Forwarded-Host": "a.test",
+        "X-Pipecat-Session-Id": "u",
     }
     before = headers(
         ("X-Forwarded-For", "1.1.1.1"),
@@ -97,7 +104,7 @@ def test_who_asks_is_told():
         ("X-Forwarded-Host", "b.test"),
         ("Host", "a.test"),
     )
-    told = to_bot(before, "192.0.2.1", "http")
+    told = to_bot(before, "u", "192.0.2.1", "http")
     assert told.getall("X-Forwarded-For") == ["1.1.1.1, 2.2.2.2, 192.0.2.1"]
     assert told.getall("X-Forwarded-Proto") == ["https"]
     assert told.getall("X-Forwarded-Host") == ["b.test"]
