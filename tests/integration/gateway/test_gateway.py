@@ -16,6 +16,7 @@ from support.gateway import UP_S, Gateway, gateway_account, gateway_behind, way
 from support.operated import Child, Operated, get
 from support.proxy import Fault, Late, Ledger, Proxy
 
+NOBODY = "00000000-0000-0000-0000-000000000000"
 CREATE = '{"createDailyRoom": true}'
 
 
@@ -189,6 +190,43 @@ async def test_a_session_that_is_deleted_meanwhile(alone: Gateway, idle: Operate
     idle.kubectl("delete", "botsessions", "--all")
     status, body = await asking
     assert (status, body["code"]) == (502, "deleted")
+
+
+async def test_a_session_that_is_gone_before_its_making_is_answered(
+    between: tuple[Proxy, Ledger], idle: Operated, tmp_path: Path
+):
+    proxy, ledger = between
+    gateway = await gateway_behind(proxy, idle, tmp_path)
+    answered = asyncio.Event()
+    ledger.rule = lambda call: Late(until=answered) if call.method == "POST" else None
+    asking = asyncio.create_task(gateway.call("POST", "/start"))
+
+    async def until_known(count: int) -> None:
+        there = lambda: len(json.loads(get(f"{gateway.url}/v1/agents/bot/sessions")[1])["sessions"]) == count  # noqa: E731
+        await asyncio.to_thread(wait_until, f"the watch to tell of {count}", there, UP_S)
+
+    await until_known(1)
+    idle.kubectl("delete", "botsessions", "--all")
+    await until_known(0)
+    answered.set()
+    status, body = await asking
+    assert (status, body["code"]) == (502, "deleted")
+    await gateway.close()
+
+
+async def test_an_unknown_id_costs_the_api_server_nothing(
+    between: tuple[Proxy, Ledger], idle: Operated, tmp_path: Path
+):
+    proxy, ledger = between
+    gateway = await gateway_behind(proxy, idle, tmp_path)
+    until = lambda: get(f"{gateway.url}/v1/agents/bot/sessions")[0] == 200  # noqa: E731
+    await asyncio.to_thread(wait_until, "the list", until, UP_S)
+    before = len(ledger.calls)
+    asked = ("GET", f"/sessions/{NOBODY}"), ("DELETE", f"/sessions/{NOBODY}"), ("GET", "/sessions/what-is-none")
+    answers = await asyncio.gather(*(gateway.call(method, path) for method, path in asked))
+    assert [(status, body["code"]) for status, body in answers] == [(404, "not_found")] * 3
+    assert [call.label() for call in ledger.calls[before:]] == []
+    await gateway.close()
 
 
 async def test_one_object_that_is_nested_deep_ends_nobody(gateway: Gateway, operated: Operated):

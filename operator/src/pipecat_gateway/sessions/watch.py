@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipecat_gateway.sessions.start import token_manifest
 from pipecat_gateway.sessions.views import Session, ended_early, view
-from pipecat_gateway.wire.errors import Problem, from_api, unknown_bot
+from pipecat_gateway.wire.errors import Problem, ShuttingDown, from_api, unknown_bot
 from pipecat_gateway.wire.requests import NAME, UID, Json
 from pipecat_operator import names
 from pipecat_operator.api import Metadata
@@ -26,7 +26,6 @@ METADATA: Final = TypeAdapter(Metadata)
 LATE_S: Final = 0.25
 """What another replica made is seen by then."""
 GONE_MAX: Final = 10_000
-SHUTTING_DOWN: Final = 503
 
 Over = asyncio.Future[Session | Problem]
 """Done when there is nothing to ask of a session any more: it is finished, or why else."""
@@ -82,7 +81,7 @@ class Sessions:
         self._closing = True
         for waiters in self._waiting.values():
             for waiter in waiters:
-                waiter.tell(_shutting_down())
+                waiter.tell(ShuttingDown())
 
     async def bot(self, name: str) -> Metadata:
         """A Bot that is there.
@@ -198,7 +197,7 @@ class Sessions:
             elif uid in self._gone:
                 waiter.tell(_deleted())
             if self._closing:
-                waiter.tell(_shutting_down())
+                waiter.tell(ShuttingDown())
             yield
         finally:
             self._waiting[uid].discard(waiter)
@@ -218,7 +217,7 @@ class Sessions:
                     found = await waiter.answer
                 if isinstance(found, Session):
                     return found
-                if found.status == SHUTTING_DOWN:
+                if isinstance(found, ShuttingDown):
                     raise found
         if not self.synced:
             raise _not_listed()
@@ -287,10 +286,6 @@ def _not_listed() -> Problem:
 
 def _deleted() -> Problem:
     return Problem(502, "deleted", "The session was deleted meanwhile.")
-
-
-def _shutting_down() -> Problem:
-    return Problem(SHUTTING_DOWN, "shutting_down", "The gateway is shutting down; try again.")
 
 
 def _read(item: Object) -> Session | None:

@@ -49,6 +49,13 @@ class AtCapacity(Problem):
         super().__init__(429, "at_capacity", error, {"Retry-After": str(RETRY_AFTER_S)})
 
 
+class ShuttingDown(Problem):
+    """The gateway ends before there is an answer."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "shutting_down", "The gateway is shutting down; try again.")
+
+
 def from_validation(error: ValidationError, code: str = "bad_request") -> Problem:
     """What is wrong with a request, field by field, its values left out. Pure."""
     told = error.errors(include_input=False, include_url=False, include_context=False)
