@@ -13,6 +13,9 @@ from collections.abc import Callable
 from typing import Final
 
 PORT: Final = 8080
+REFUSED: Final = "X-Pipecat-Refused"
+"""In an answer that is the host's instead of the bot's, for the gateway: why."""
+_NO_ROUTES: Final = b"404 Not Found\r\n%s: no-routes" % REFUSED.encode()
 _LONGEST_HEAD: Final = 8192
 _LINE: Final = re.compile(rb"\n")
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n")
@@ -57,7 +60,7 @@ class _Handler(socketserver.BaseRequestHandler):
             return
         # A connection that is closed with something unread is reset, and the answer may be lost.
         self._read_until(_BLANK_LINE, head)
-        status = status or b"404 Not Found"
+        status = status or _NO_ROUTES
         self.request.sendall(b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
 
     def _read_until(self, mark: re.Pattern[bytes], head: bytes) -> bytes:

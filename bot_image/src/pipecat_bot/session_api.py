@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipecat_bot.host import NotServed
-from pipecat_bot.readiness import Readiness
+from pipecat_bot.readiness import REFUSED, Readiness
 
 _SESSION: Final = b"x-pipecat-session-id"
 """By which the gateway says whose bot it means."""
@@ -52,7 +52,8 @@ class _OfOneSession:
         if self._ours is None or all(value == self._ours for value in meant):
             await self._app(scope, receive, send)
         else:
-            await Response(status_code=HTTPStatus.MISDIRECTED_REQUEST)(scope, receive, send)
+            headers = {REFUSED: "other-session"}
+            await Response(status_code=HTTPStatus.MISDIRECTED_REQUEST, headers=headers)(scope, receive, send)
 
 
 @contextlib.asynccontextmanager

@@ -61,7 +61,7 @@ class Server:
         who = access(self._find, self._settings.bot)
         middlewares = [self._middleware, limits.bounded(*most), who, limits.shared(*most)]
         if self._settings.keys is None:
-            middlewares.append(cors.closed(self._settings.cors_origins))
+            middlewares.append(cors.closed(self._settings.cors_origins, self._settings.loopback))
         app = web.Application(middlewares=middlewares, client_max_size=requests.REQUEST_MAX)
         app.on_response_prepare.append(cors.headers(self._settings.cors_origins))
         starts, meta = StartRoutes(self._settings, self._sessions), MetaRoutes(self._sessions, self._metrics)

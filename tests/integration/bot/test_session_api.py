@@ -81,10 +81,11 @@ def test_routes_see_the_bot_and_its_pipeline(hosted: Hosted, ask: Client, caller
 
 def test_what_is_meant_for_another_sessions_bot_is_refused(hosted: Hosted) -> None:
     """Whose pod had the address before."""
-    for meant, answered in (("7d0c", 200), ("another", 421)):
+    for meant, answered, told in (("7d0c", 200, None), ("another", 421, "other-session")):
         connection = http.client.HTTPConnection(hosted.address, 8080, timeout=20)
         connection.request("GET", "/status", headers={"X-Pipecat-Session-Id": meant})
-        assert connection.getresponse().status == answered
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["X-Pipecat-Refused"]) == (answered, told)
         connection.close()
     with (
         pytest.raises(InvalidStatus) as refused,

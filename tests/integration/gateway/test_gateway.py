@@ -229,6 +229,20 @@ async def test_an_unknown_id_costs_the_api_server_nothing(
     await gateway.close()
 
 
+async def test_sessions_outlive_their_bot(alone: Gateway, idle: Operated):
+    uid = idle.session()
+    idle.kubectl("delete", "bot", "bot")
+    root = "/v1/agents/bot/sessions"
+    until = lambda: json.loads(get(f"{alone.url}{root}")[1]).get("total_count") == 1  # noqa: E731
+    await asyncio.to_thread(wait_until, "the watch to tell of it", until, UP_S)
+    for path in (root, f"{root}/{uid}"):
+        status, told = await alone.call("GET", path)
+        (session,) = told.get("sessions", [told])
+        assert (status, session["sessionId"], session["serviceId"], session["deploymentId"]) == (200, uid, None, None)
+    assert (await alone.call("GET", "/v1/agents/other/sessions"))[0] == 404
+    assert (await alone.call("DELETE", f"{root}/{uid}"))[0] == 200
+
+
 async def test_one_object_that_is_nested_deep_ends_nobody(gateway: Gateway, operated: Operated):
     """The API server stores what Python by default can't read."""
     body = '{"a":' + "[" * 9000 + "]" * 9000 + "}"

@@ -21,6 +21,7 @@ from support.operated import REAL, Operated, get
 from .test_access import sent
 
 ROUTES = Path(__file__).parents[1] / "bot" / "bots" / "routes.py"
+PLAIN = ROUTES.with_name("plain.py")
 NOBODY = "00000000-0000-0000-0000-000000000000"
 LARGE = 8 * 1024 * 1024
 PACKED = gzip.compress(b"packed by the bot")
@@ -105,7 +106,7 @@ class Bot:
 
     async def _anothers(self, _: web.Request) -> web.Response:
         """As the host of another session's bot."""
-        return web.Response(status=421)
+        return web.Response(status=421, headers={"X-Pipecat-Refused": "other-session"})
 
     async def _answer(self, _: web.Request) -> web.Response:
         answer = web.Response(status=418, reason="Teapot", body=PACKED)
@@ -247,7 +248,7 @@ async def test_head_is_answered_without_a_body(asked: Asked):
 
 def got(asked: Asked, target: bytes, method: bytes = b"GET") -> tuple[int, bytes]:
     """Status and body of the answer, the target sent as it stands."""
-    head = b"%b %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % (method, target)
+    head = b"%b %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % (method, target)
     first, _, body = sent(asked.gateway, head).partition(b"\r\n\r\n")
     return int(first.split(b" ")[1]), body
 
@@ -270,7 +271,8 @@ async def test_no_path_leads_elsewhere(asked: Asked):
     path = asked.path.encode()
     for rest in (b"//127.0.0.2:1/echo", b"/@127.0.0.2:1/echo", b"/http://127.0.0.2:1/echo", b"/:9/echo", b"/"):
         assert (await asyncio.to_thread(got, asked, path + rest))[0] == 404, rest
-    assert (await asyncio.to_thread(got, asked, path + b"/echo", b"CONNECT"))[0] == 404
+    # What it is to connect to is no name of this machine.
+    assert (await asyncio.to_thread(got, asked, path + b"/echo", b"CONNECT"))[0] == 403
     assert (await asyncio.to_thread(got, asked, path + b"/echo/\xff"))[0] == 400
     assert "defect" not in asked.gateway.child.log()
 
@@ -434,6 +436,14 @@ async def test_a_bot_whose_address_is_anothers_by_now(asked: Asked):
     assert "Traceback" not in asked.gateway.child.log()
 
 
+async def test_a_bot_that_has_no_routes_of_its_own(gateway: Gateway, operated: Operated):
+    """The real host, which answers probes on that port."""
+    operated.bot("plain", image=REAL, env=[{"name": "PIPECAT_BOT_FILE", "value": str(PLAIN)}])
+    _, started = await gateway.call("POST", "/v1/public/plain/start?wait=joined", '{"createDailyRoom": true}')
+    status, told = await gateway.call("GET", f"/v1/public/plain/sessions/{started['sessionId']}/status")
+    assert (status, told["code"]) == (502, "no_routes")
+
+
 async def test_a_bot_without_routes(asked: Asked):
     nobody_there = f"127.254.254.{random.randint(1, 254)}"
     for address in (nobody_there, "example.test", "169.254.169.254", "0.0.0.0", "127.0.0.1:9", None):
@@ -444,11 +454,29 @@ async def test_a_bot_without_routes(asked: Asked):
     assert "docs/bots.md" in told["error"]
 
 
-async def test_one_that_has_not_started_is_to_be_asked_again(alone: Gateway, idle: Operated):
-    path = f"/v1/public/bot/sessions/{idle.session()}/echo"
-    async with alone.http.get(path) as answer:
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-        assert (await answer.json())["code"] == "not_started"
+@pytest.mark.parametrize("phase", ["Pending", "Starting"])
+async def test_one_that_has_not_started_is_waited_for(asked: Asked, phase: str):
+    await asyncio.to_thread(asked.status, phase=phase, podIP=None)
+    asking = asyncio.create_task(asked.gateway.call("GET", f"{asked.path}/echo"))
+    await asked.gateway.call("GET", f"/sessions/{asked.uid}")
+    assert not asking.done()
+    await asyncio.to_thread(asked.status, phase="Running", podIP=asked.bot.address)
+    assert (await asking)[0] == 200
+
+
+async def test_one_that_does_not_start_is_waited_for_no_longer_than_a_start(start):
+    asked = start(PIPECAT_GATEWAY_START_TIMEOUT_SECONDS="0.1")
+    await asyncio.to_thread(asked.status, phase="Starting", podIP=None)
+    status, told = await asked.gateway.call("GET", f"{asked.path}/echo")
+    assert (status, told["code"]) == (504, "timeout")
+
+
+async def test_one_that_ends_before_it_has_started(asked: Asked):
+    await asyncio.to_thread(asked.status, phase="Starting", podIP=None)
+    asking = asyncio.create_task(asked.gateway.call("GET", f"{asked.path}/echo"))
+    await asked.end()
+    status, told = await asking
+    assert (status, told["code"]) == (410, "session_over")
 
 
 async def test_one_that_is_over(asked: Asked):
@@ -464,9 +492,11 @@ async def test_what_is_not_the_callers_is_not_there(idle: Operated, bot: Bot, tm
     idle.bot()
     idle.kubectl("create", "-f", "-", stdin=json.dumps(session_of("acme")))
     uid = idle.get("botsession", "s")["metadata"]["uid"]
+    ended = json.dumps({"status": {"phase": "Succeeded", "endReason": "UserLeft"}})
+    idle.kubectl("patch", "botsession", "s", "--subresource=status", "--type=merge", "--patch", ended)
     gateway = Gateway(idle, tmp_path / "gateway.log", PIPECAT_GATEWAY_KEYS=str(keys.folder))
     expected = {
-        (own, f"/v1/public/bot/sessions/{uid}/echo"): (503, "not_started"),
+        (own, f"/v1/public/bot/sessions/{uid}/echo"): (410, "session_over"),
         (own, f"/v1/public/other/sessions/{uid}/echo"): (404, "404"),
         (own, f"/v1/public/bot/sessions/{NOBODY}/echo"): (404, "404"),
         (own, "/v1/public/bot/sessions/x/echo"): (404, "404"),

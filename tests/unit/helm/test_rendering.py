@@ -288,11 +288,9 @@ def test_the_crds_are_those_of_the_repository(render, chart, tmp_path):
             assert crd in [yaml.safe_load(file.read_text()) for file in ours.values()]
 
 
-@pytest.mark.parametrize(("wait_s", "timeout"), [(200, "210s"), (0.5, "11s"), (30, "40s")])
-def test_the_route_waits_longer_than_a_start(render, everything, wait_s, timeout):
-    gateway = {**everything["gateway"], "startTimeoutSeconds": wait_s}
-    (route,) = (item for item in render({**everything, "gateway": gateway}) if item["kind"] == "HTTPRoute")
-    assert [rule["timeouts"] for rule in route["spec"]["rules"]] == [{"request": timeout}]
+def test_the_route_ends_no_request(render, everything):
+    (route,) = (item for item in render(everything) if item["kind"] == "HTTPRoute")
+    assert [rule["timeouts"] for rule in route["spec"]["rules"]] == [{"request": "0s"}]
 
 
 def test_nothing_of_the_chart_is_a_link():

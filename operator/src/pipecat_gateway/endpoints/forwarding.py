@@ -12,8 +12,6 @@ from pipecat_gateway.wire.errors import Problem
 from pipecat_operator import names
 from pipecat_operator.conditions import Phase
 
-NOT_STARTED_RETRY_S: Final = 1
-
 _HOP_BY_HOP: Final = frozenset(
     {
         "connection",
@@ -33,7 +31,9 @@ _NOT_THE_BOTS: Final = frozenset({"authorization", "host", "expect"})
 _HANDSHAKE: Final = "sec-websocket-"
 """Each side has its own."""
 SESSION: Final = "X-Pipecat-Session-Id"
-"""Whose bot is meant: the pod's address may be another's by now. The bot's host refuses what is not for it, by 421."""
+"""Whose bot is meant: the pod's address may be another's by now."""
+_REFUSED: Final = "X-Pipecat-Refused"
+"""In an answer of the bot's host, not of the bot: why there is no other."""
 _CORS: Final = "access-control-"
 """Which web pages may call is the gateway's setting."""
 _UNPACKED: Final = frozenset({"gzip", "deflate", "br", "zstd"})
@@ -44,13 +44,10 @@ def target(session: Session, asked: URL) -> URL:
     """Where to in the session's pod: path and query as sent, behind /v1/public/BOT/sessions/ID.
 
     Raises:
-        Problem: there is no bot to ask, not yet or not any more.
+        Problem: there is no bot to ask.
     """
     if session.finished or (session.phase is Phase.ENDING and session.pod_ip is None):
         raise over(session)
-    if session.phase in (Phase.PENDING, Phase.STARTING):
-        retry = {"Retry-After": str(NOT_STARTED_RETRY_S)}
-        raise Problem(503, "not_started", "The bot is not in the room yet; try again.", retry)
     host = _address(session.pod_ip)
     if host is None:
         raise no_routes()
@@ -65,11 +62,24 @@ def _address(told: str | None) -> str | None:
         ip = ipaddress.ip_address(told or "")
     except ValueError:
         return None
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip
     # Clouds tell secrets at link-local addresses.
     beyond = ip.is_link_local or ip.is_multicast or ip.is_unspecified or "%" in str(ip)
     if beyond:
         return None
     return f"[{ip}]" if ip.version == 6 else str(ip)
+
+
+def refused(headers: Mapping[str, str]) -> Problem | None:
+    """What an answer means that is the host's instead of the bot's."""
+    match headers.get(_REFUSED):
+        case "no-routes":
+            return no_routes()
+        case "other-session":
+            return Problem(502, "bot_gone", "The session's bot is gone.")
+        case _:
+            return None
 
 
 def over(session: Session) -> Problem:
@@ -78,7 +88,7 @@ def over(session: Session) -> Problem:
 
 
 def no_routes() -> Problem:
-    """Nothing listens there."""
+    """Of its own."""
     said = "The bot has no HTTP routes: it serves some if it imports app of pipecatcloud_system (docs/bots.md)."
     return Problem(502, "no_routes", said)
 

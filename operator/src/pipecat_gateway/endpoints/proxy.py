@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
@@ -16,9 +15,11 @@ from yarl import URL
 from pipecat_gateway.endpoints import forwarding
 from pipecat_gateway.endpoints.sessions import session_of
 from pipecat_gateway.routes import ANY_METHOD, Access, Route
+from pipecat_gateway.sessions.views import Session
 from pipecat_gateway.sessions.watch import Over, Sessions
 from pipecat_gateway.settings import Settings
 from pipecat_gateway.wire.errors import Problem
+from pipecat_operator.conditions import Phase
 
 CONNECT_S: Final = 5.0
 PING_S: Final = 30.0
@@ -29,8 +30,6 @@ MESSAGE_MAX: Final = 4 * 1024 * 1024
 """Bytes of a WebSocket's message, which is passed on when it is whole."""
 LEFT_TO_THE_CALLER: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would make up."""
-
-MISDIRECTED: Final = HTTPStatus.MISDIRECTED_REQUEST
 
 Headers = CIMultiDict[str]
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
@@ -53,6 +52,7 @@ class Proxy:
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._idle_s = settings.proxy_idle_seconds
+        self._start_s = settings.start_timeout_seconds
         self._sessions = sessions
         self._http: aiohttp.ClientSession
 
@@ -66,7 +66,7 @@ class Proxy:
                 access=Access.PUBLIC,
                 summary="Ask the bot of a session itself, at its own HTTP route, as on Pipecat Cloud",
                 details="Passed on and answered as it is, streamed both ways; a WebSocket too. The API key isn't.",
-                problems=(400, 404, 410, 502, 504),
+                problems=(400, 404, 410, 502, 503, 504),
                 content="*/*",
                 cloud=True,
                 proxied=True,
@@ -88,7 +88,9 @@ class Proxy:
             yield
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        session = await session_of(request, self._sessions)
+        found = await session_of(request, self._sessions)
+        # A start is answered before the bot is in the room; who calls it then waits, as on Pipecat Cloud.
+        session = await self._sessions.until(found.uid, has_started, self._start_s, lost=lambda _: None)
         url = forwarding.target(session, request.rel_url)
         headers = forwarding.to_bot(request.headers, session.uid, request.remote, request.scheme)
         with self._sessions.until_over(session.uid) as over:
@@ -109,8 +111,8 @@ class Proxy:
                     allow_redirects=False,
                 ) as told,
             ):
-                if told.status == MISDIRECTED:
-                    raise bot_gone()
+                if refused := forwarding.refused(told.headers):
+                    raise refused
                 back = forwarding.to_caller(told.headers)
                 answer = web.StreamResponse(status=told.status, reason=told.reason, headers=back)
                 await answer.prepare(request)
@@ -165,10 +167,9 @@ class Proxy:
         """What kept the bot from answering."""
         if over.done():
             return what_is_over(over)
-        if isinstance(error, aiohttp.WSServerHandshakeError) and error.status == MISDIRECTED:
-            return bot_gone()
         if isinstance(error, aiohttp.WSServerHandshakeError) and error.status >= 400:
-            return Problem(error.status, "websocket_refused", "The bot refused the WebSocket.")
+            refused = forwarding.refused(error.headers or {})
+            return refused or Problem(error.status, "websocket_refused", "The bot refused the WebSocket.")
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return Problem(504, "bot_timeout", f"The bot's pod took no connection within {CONNECT_S:g} s.")
         if isinstance(error, aiohttp.ClientConnectorError):
@@ -180,9 +181,9 @@ class Proxy:
         return Problem(502, "bot_gone", "The bot closed the connection before it answered.")
 
 
-def bot_gone() -> Problem:
-    """Another session's bot has the address by now; the end of this one is yet to be told."""
-    return Problem(502, "bot_gone", "The session's bot is gone.")
+def has_started(session: Session) -> bool:
+    """Its bot can be asked, or never could."""
+    return session.phase not in (Phase.PENDING, Phase.STARTING)
 
 
 def what_is_over(over: Over) -> Problem:

@@ -1,5 +1,7 @@
 """Reading and stopping sessions: in Pipecat Cloud's two families of paths, and in our own."""
 
+from http import HTTPStatus
+
 from aiohttp import web
 
 from pipecat_gateway.routes import Access, Route, answer, key_of, query_of
@@ -111,14 +113,22 @@ class SessionRoutes:
 
     async def _list(self, request: web.Request) -> web.Response:
         asked, key = query_of(request, SessionsQuery), key_of(request)
-        bot = await self._sessions.bot(request.match_info["bot"])
-        theirs = (s for s in self._sessions.all() if s.bot == bot.name and visible(s, key))
-        return answer(answers.page(theirs, asked, bot.uid, key.tenant))
+        bot = request.match_info["bot"]
+        theirs = [session for session in self._sessions.all() if session.bot == bot and visible(session, key)]
+        return answer(answers.page(theirs, asked, await self._bot_uid(bot, known=bool(theirs)), key.tenant))
 
     async def _details(self, request: web.Request) -> web.Response:
         session = await session_of(request, self._sessions)
-        bot = await self._sessions.bot(request.match_info["bot"])
-        return answer(answers.details(session, bot.uid, key_of(request).tenant))
+        return answer(answers.details(session, await self._bot_uid(session.bot, known=True), key_of(request).tenant))
+
+    async def _bot_uid(self, name: str, known: bool) -> str | None:
+        """None: the Bot was deleted, and only its sessions are left, which make it ``known``."""
+        try:
+            return (await self._sessions.bot(name)).uid
+        except Problem as problem:
+            if known and problem.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
 
     async def _stop_of_bot(self, request: web.Request) -> web.Response:
         if not UID.fullmatch(request.match_info["id"].lower()):

@@ -1,10 +1,12 @@
 """Which web pages may call: none, unless set."""
 
+import ipaddress
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from yarl import URL
 
 from pipecat_gateway.wire.errors import Problem
 
@@ -31,16 +33,20 @@ def preflight(request: web.Request, origins: Collection[str]) -> web.Response:
     return web.Response(status=204)
 
 
-def closed(origins: Collection[str]) -> Middleware:
+def closed(origins: Collection[str], loopback: bool) -> Middleware:
     """The middleware that refuses web pages that may not call: what a browser sends without asking beforehand, too.
 
-    For where there are no API keys: no page can send one without asking.
+    For where there are no API keys: no page can send one without asking. ``loopback``: only this machine can call, and
+    it must be by a name of this machine; a page's own may be led to it (DNS rebinding).
     """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if loopback and not _of_this_machine(request.host):
+            raise Problem(403, "host_not_allowed", "Without API keys the gateway is called as localhost or 127.0.0.1.")
         origin = request.headers.get("Origin")
-        reads = request.method in ("GET", "HEAD")
+        # No page can read another origin's answer, but it can talk over a WebSocket.
+        reads = request.method in ("GET", "HEAD") and "Upgrade" not in request.headers
         if origin is None or reads or _allowed(origin, origins) or origin.partition("://")[2] == request.host:
             return await handler(request)
         raise _refused()
@@ -62,6 +68,14 @@ def headers(origins: Collection[str]) -> Callable[[web.Request, web.StreamRespon
             answer.headers["Access-Control-Expose-Headers"] = ANSWER_HEADERS
 
     return add
+
+
+def _of_this_machine(host: str) -> bool:
+    try:
+        name = URL.build(authority=host).host or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _refused() -> Problem:

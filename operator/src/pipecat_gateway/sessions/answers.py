@@ -64,7 +64,7 @@ def start_seconds(session: Session) -> int | None:
     return max(0, round((session.joined_at - session.created_at).total_seconds()))
 
 
-def info(session: Session, bot_uid: str, tenant: str) -> SessionInfo:
+def info(session: Session, bot_uid: str | None, tenant: str) -> SessionInfo:
     """As a list has it."""
     completion: dict[Phase, Completion] = {Phase.SUCCEEDED: "HTTP_COMPLETED", Phase.FAILED: "HTTP_ERROR"}
     times = (session.created_at, session.started_at, session.joined_at, session.ended_at)
@@ -84,7 +84,7 @@ def info(session: Session, bot_uid: str, tenant: str) -> SessionInfo:
     )
 
 
-def details(session: Session, bot_uid: str, tenant: str) -> SessionDetails:
+def details(session: Session, bot_uid: str | None, tenant: str) -> SessionDetails:
     """The one that was asked for."""
     over: EventCode = "SESSION_TIMEOUT" if session.end_reason == EndReason.START_TIMEOUT else "SESSION_COMPLETED"
     moments: tuple[tuple[EventCode, datetime | None], ...] = (
@@ -99,14 +99,14 @@ def details(session: Session, bot_uid: str, tenant: str) -> SessionDetails:
     )
 
 
-def page(sessions: Iterable[Session], asked: SessionsQuery, bot_uid: str, tenant: str) -> SessionList:
+def page(sessions: Iterable[Session], asked: SessionsQuery, bot_uid: str | None, tenant: str) -> SessionList:
     """Those that were asked for, the latest first."""
     found = sorted((s for s in sessions if wanted(s, asked, bot_uid)), key=_order, reverse=True)
     shown = found[asked.offset : asked.offset + asked.limit]
     return SessionList(total_count=len(found), sessions=[info(session, bot_uid, tenant) for session in shown])
 
 
-def wanted(session: Session, asked: SessionsQuery, bot_uid: str) -> bool:
+def wanted(session: Session, asked: SessionsQuery, bot_uid: str | None) -> bool:
     """Whether every filter lets it through."""
     created, took = session.created_at.timestamp(), start_seconds(session)
     return (

@@ -31,14 +31,17 @@ Over = asyncio.Future[Session | Problem]
 """Done when there is nothing to ask of a session any more: it is finished, or why else."""
 
 
+Lost = Callable[[Session], Problem | None]
+"""Why a session never will be as wanted, if so."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiter:
     """A request that waits for a session to be as wanted."""
 
     reached: Callable[[Session], bool]
     answer: asyncio.Future[Session | Problem]
-    lost: Callable[[Session], Problem | None] = ended_early
-    """Why it never will be, if so."""
+    lost: Lost = ended_early
 
     def weigh(self, session: Session) -> None:
         """Answer if this is what was waited for, or never will be."""
@@ -162,13 +165,15 @@ class Sessions:
             raise _not_listed()
         return self._known.values()
 
-    async def until(self, uid: str, reached: Callable[[Session], bool], timeout_s: float) -> Session:
+    async def until(
+        self, uid: str, reached: Callable[[Session], bool], timeout_s: float, lost: Lost = ended_early
+    ) -> Session:
         """The session, once it is as wanted.
 
         Raises:
-            Problem: it ended before, was deleted, or took too long.
+            Problem: what ``lost`` says, or it was deleted, or took too long.
         """
-        waiter = Waiter(reached, asyncio.get_running_loop().create_future())
+        waiter = Waiter(reached, asyncio.get_running_loop().create_future(), lost)
         try:
             with self._told(uid, waiter):
                 async with asyncio.timeout(timeout_s):
@@ -246,6 +251,8 @@ class Sessions:
         name = names.secret_name(session.uid)
         try:
             secret = await self._kube.get(SECRETS, self._namespace, name)
+        except NotFound as error:
+            raise Problem(502, "no_token", "The session's Secret, which holds the user's token, is gone.") from error
         except ApiError as error:
             raise from_api(error, "The session's Secret") from error
         token = (secret.get("data") or {}).get(names.SECRET_USER_TOKEN)

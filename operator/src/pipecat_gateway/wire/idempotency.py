@@ -15,8 +15,8 @@ from pipecat_gateway.wire.errors import Problem
 HEADER: Final = "Idempotency-Key"
 MAX: Final = 255
 """Characters of a key."""
-_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
-"""A String of Structured Fields (RFC 9651)."""
+_STRING: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"(?: *;[!-~ ]*)?')
+"""A String of Structured Fields (RFC 9651), with parameters, which mean nothing here."""
 
 
 def key_of(headers: Sequence[str]) -> str | None:

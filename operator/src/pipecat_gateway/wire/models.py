@@ -217,9 +217,9 @@ class SessionInfo(Answer):
     """A session in a list."""
 
     session_id: str
-    service_id: str = Field(description="The Bot's UID.")
+    service_id: str | None = Field(description="The Bot's UID; null when the Bot was deleted.")
     organization_id: str = Field(description="The tenant.")
-    deployment_id: str = Field(description="The Bot's UID.")
+    deployment_id: str | None = Field(description="As serviceId.")
     created_at: str
     updated_at: str
     ended_at: str | None

@@ -32,8 +32,13 @@ def parse(text: bytes) -> Json:
         value = json.loads(text)
         # Python reads NaN and 1e999, which are no JSON.
         json.dumps(value, allow_nan=False)
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise Problem(400, "bad_json", f"The request body is not JSON: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        said = (
+            "The request body is not JSON in UTF-8, or holds NaN, a number of thousands of digits, or endless nesting."
+        )
+        raise Problem(400, "bad_json", said) from error
     if not isinstance(value, dict):
         raise Problem(400, "bad_json", "The request body must be a JSON object.")
     if too_deep(value):

@@ -129,7 +129,19 @@ def test_addresses_that_pods_have(address):
 
 
 @pytest.mark.parametrize(
-    "address", [None, "", "bot.test", "10.1.2.3:80", "10.1.2", "169.254.169.254", "0.0.0.0", "fe80::1%eth0", "ff02::1"]
+    "address",
+    [
+        None,
+        "",
+        "bot.test",
+        "10.1.2.3:80",
+        "10.1.2",
+        "169.254.169.254",
+        "0.0.0.0",
+        "fe80::1%eth0",
+        "ff02::1",
+        "::ffff:169.254.169.254",
+    ],
 )
 def test_addresses_that_they_do_not_have(address):
     with pytest.raises(Problem) as refused:
@@ -140,8 +152,6 @@ def test_addresses_that_they_do_not_have(address):
 @pytest.mark.parametrize(
     ("known", "status", "code"),
     [
-        ({"phase": Phase.PENDING, "pod_ip": None}, 503, "not_started"),
-        ({"phase": Phase.STARTING, "pod_ip": None}, 503, "not_started"),
         ({"phase": Phase.ENDING, "pod_ip": None}, 410, "session_over"),
         ({"phase": Phase.SUCCEEDED}, 410, "session_over"),
         ({"phase": Phase.FAILED}, 410, "session_over"),

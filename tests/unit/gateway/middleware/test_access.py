@@ -274,12 +274,32 @@ async def test_a_key_has_its_share_of_what_may_be_open(served):
     ("origin", "status"), [("https://app.test", 200), ("https://evil.test", 403), ("null", 403), ("http://[", 403)]
 )
 async def test_without_keys_a_page_may_not_even_send_what_needs_no_preflight(served, origin, status):
-    client = await served(access(anyone, "one"), cors.closed(("https://app.test",)))
+    client = await served(access(anyone, "one"), cors.closed(("https://app.test",), loopback=False))
     async with client.post("/start", headers={"Origin": origin}) as answer:
         assert answer.status == status
+    async with client.get(
+        "/start", headers={"Origin": origin, "Connection": "Upgrade", "Upgrade": "websocket"}
+    ) as answer:
+        assert answer.status == (status if status == 403 else 405)
     own = {"Origin": str(client.make_url("/")).rstrip("/")}
     async with client.post("/start", headers=own) as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((host, 200) for host in ("localhost", "localhost:7860", "127.0.0.1:7860", "127.9.9.9", "[::1]:7860")),
+        *((host, 403) for host in ("evil.test:7860", "10.1.2.3", "localhost.evil.test", "::1", "")),
+    ],
+)
+async def test_a_name_that_was_led_to_this_machine_is_refused(served, host, status):
+    """As DNS rebinding does: to a browser it is the page's own origin."""
+    client = await served(access(anyone, "one"), cors.closed((), loopback=True))
+    headers = {"Host": host, "Origin": f"http://{host}"}
+    for method in ("GET", "POST"):
+        async with client.request(method, "/sessions/x" if method == "GET" else "/start", headers=headers) as answer:
+            assert answer.status == status
 
 
 async def test_what_can_be_read_can_be_asked_for_its_head(served):

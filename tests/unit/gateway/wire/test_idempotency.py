@@ -27,9 +27,9 @@ def written(key):
     return '"' + re.sub(r'(["\\])', r"\\\1", key) + '"'
 
 
-@given(key=KEYS, space=st.sampled_from(["", " "]))
-def test_a_key_is_read_as_it_was_meant(key, space):
-    assert idempotency.key_of([space + written(key) + space]) == key
+@given(key=KEYS, space=st.sampled_from(["", " "]), parameters=st.sampled_from(["", ";a=1", '; a="x;y"; b']))
+def test_a_key_is_read_as_it_was_meant(key, space, parameters):
+    assert idempotency.key_of([space + written(key) + parameters + space]) == key
 
 
 def test_no_key_is_none():
@@ -44,7 +44,8 @@ def test_no_key_is_none():
         ['""'],
         ['"a'],
         ['"a"b"'],
-        ['"a";x=1'],
+        ['"a"x'],
+        ['"a"; \u00e9'],
         ['"\\a"'],
         ['"\u00e9"'],
         ['"a\tb"'],

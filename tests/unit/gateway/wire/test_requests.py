@@ -33,6 +33,7 @@ def test_what_is_no_object_is_a_400(text):
     with pytest.raises(Problem) as caught:
         requests.parse(text)
     assert (caught.value.status, caught.value.code) == (400, "bad_json")
+    assert "sys." not in caught.value.error
 
 
 def nested(levels: int) -> bytes:
