@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from e2e.client import FORGED, PRIVATE, PUBLIC, Client, new_token
+from pipecat_gateway.keys.ring import PREFIXES
 from pipecat_local import images
 from pipecat_local.assets import CONTROL_PLANE, HELM_BINARY, find
 from pipecat_local.controlplane import Cluster
@@ -63,3 +65,15 @@ async def installed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[I
             (folder / "pods.log").write_text(await asyncio.to_thread(there.logs))
         finally:
             await asyncio.to_thread(there.tear_down)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def client(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """Of the gateway, which it found without any API key: they are made while it runs, as its guide says."""
+    public, private = [await asyncio.to_thread(new_token, installed, kind) for kind in (PUBLIC, PRIVATE)]
+    forged = public.replace(PREFIXES[PUBLIC], PREFIXES[PRIVATE], 1)
+    tokens = {PUBLIC: public, PRIVATE: private, FORGED: forged}
+    leaks.note(tmp_path_factory.mktemp("client"), tokens.values())
+    made = Client(installed)
+    await asyncio.to_thread(made.set_up, tokens)
+    return made

@@ -1,15 +1,13 @@
 """From `kubectl apply`, and from the gateway's HTTP, to a heard answer: in containers."""
 
-import json
 import subprocess
 
 import pytest
 
-from support.installed import CALLS, GATEWAY, RELEASE, SYSTEM, Installed
+from e2e.client import PUBLIC, Client
+from support.installed import CALLS, RELEASE, Installed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-SERVICE = f"/api/v1/namespaces/{SYSTEM}/services/{GATEWAY}:80/proxy"
 
 
 async def test_helm_finds_all_well(installed: Installed):
@@ -25,8 +23,9 @@ async def test_an_answer_is_heard(installed: Installed):
     installed.delete("heard")
 
 
-async def test_an_answer_is_heard_by_whom_the_gateway_let_in(installed: Installed):
-    started = json.loads(installed.kubectl("create", "--raw", f"{SERVICE}/start", "-f", "-", stdin="{}"))
+async def test_an_answer_is_heard_by_whom_the_gateway_let_in(installed: Installed, client: Client):
+    status, started = client.call(PUBLIC, "POST", "/start", {})
+    assert status == 200, started
     name = installed.name_of(started["sessionId"])
     assert started["dailyRoom"] == installed.status(name)["room"]["url"]
     installed.until_phase(name, "Running")
