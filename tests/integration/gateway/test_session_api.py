@@ -24,8 +24,8 @@ class Agent:
         self._headers = bearer(token)
 
     async def start(self) -> str:
-        """A session's id."""
-        path = "/v1/public/my-agent/start?wait=joined"
+        """A session's id; its bot need not be in the room yet."""
+        path = "/v1/public/my-agent/start"
         status, told = await self._gateway.call("POST", path, '{"createDailyRoom": true}', headers=self._headers)
         assert status == 200, told
         return str(told["sessionId"])
