@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from pipecat_local.processes import until
@@ -22,7 +23,7 @@ async def started(gateway: Gateway, **more: Any) -> str:
 
 
 async def test_a_session_that_is_stopped_is_told_to_end(gateway: Gateway, operated: Operated):
-    """A bot that does not listen has all of its grace."""
+    """A bot that does not listen has its grace."""
     uid = await started(gateway, body={"deaf": True})
     status, told = await gateway.call("DELETE", f"{SESSIONS}/{uid}")
     assert (status, told["status"]) == (200, "terminated")
@@ -68,3 +69,15 @@ async def test_a_request_that_was_refused_before_there_was_a_session_is_forgotte
     for request, code in (("{}", "room_required"), ('{"transport": "webrtc"}', "unsupported_transport")):
         status, told = await alone.call("POST", START, request, headers=KEY)
         assert (status, told["code"]) == (400, code)
+
+
+async def test_a_start_that_was_waited_for_in_vain_goes_on(idle: Operated, tmp_path: Path):
+    """Without an operator; a start without a key is stopped then."""
+    idle.bot()
+    gateway = Gateway(idle, tmp_path / "gateway.log", PIPECAT_GATEWAY_START_TIMEOUT_SECONDS="0.5")
+    for _ in range(2):
+        status, told = await gateway.call("POST", START, '{"createDailyRoom": true}', headers=KEY)
+        assert (status, told["code"]) == (504, "timeout")
+    (session,) = idle.items("botsessions")
+    assert session["spec"]["stop"] is False
+    await gateway.close()
