@@ -15,11 +15,12 @@ from bench.load import BOT, CLEAN_S, POLL_S, remove_all, session_object, steadil
 from bench.report import Row, told
 from bench.usage import cpu_s, percentile, rss_mb
 from bench.world import PLENTY, Site, World
+from pipecat_gateway.middleware.limits import SHARE
 from pipecat_local.processes import until
 from pipecat_operator import names
 from pipecat_operator.kube import SECRETS, SESSIONS, Kube, Object
 from pipecat_operator.watch import Reflector
-from support.gateway import Gateway
+from support.gateway import Gateway, Keys, bearer
 
 RATES = (10, 50, 100)
 SECONDS = 10
@@ -29,6 +30,9 @@ ROUNDS = 2
 OPEN = 1000
 SETTLE_S = 3
 PATH = f"/v1/public/{BOT}/start"
+KEY = "bench"
+MANY = 1_000_000
+"""A bound that refuses nobody: what it costs to keep to one is measured, too."""
 PATIENCE = aiohttp.ClientTimeout(total=CLEAN_S)
 """What is too slow is to be seen in the figures."""
 
@@ -56,7 +60,7 @@ class Own:
 
     async def start(self) -> str:
         """One session."""
-        made = await self._api.create(SESSIONS, self._namespace, session_object())
+        made = await self._api.create(SESSIONS, self._namespace, counted_session())
         uid = made["metadata"]["uid"]
         await self._ready[uid].wait()
         secret = await self._api.get(SECRETS, self._namespace, names.secret_name(uid))
@@ -95,11 +99,11 @@ async def by_itself(world: World, site: Site) -> AsyncIterator[Way]:
 @asynccontextmanager
 async def by_gateway(_: World, site: Site) -> AsyncIterator[Way]:
     """One process of it."""
-    gateway = await asyncio.to_thread(Gateway, site, site.folder / "gateway.log")
+    gateway, headers = await asyncio.to_thread(with_key, site, MANY)
     request = start_request()
 
     async def start() -> str:
-        status, answer = await gateway.call("POST", PATH, request, timeout=PATIENCE)
+        status, answer = await gateway.call("POST", PATH, request, headers=headers, timeout=PATIENCE)
         if status != 200:
             raise RuntimeError(f"a start was answered {status} {answer['code']}: {answer['error']}")
         return str(answer["dailyToken"])
@@ -108,6 +112,22 @@ async def by_gateway(_: World, site: Site) -> AsyncIterator[Way]:
         yield Way(start, gateway.child.pid)
     finally:
         await gateway.close()
+
+
+def with_key(site: Site, open_requests: int, **settings: str) -> tuple[Gateway, dict[str, str]]:
+    """A gateway, and the header of an API key that may have so many requests open; it has a rate and a quota."""
+    keys = Keys(site.folder)
+    token = keys.add(KEY, "public", bots=(BOT,), rate=MANY, maxSessions=MANY)
+    settings["PIPECAT_GATEWAY_KEYS"] = str(keys.folder)
+    settings["PIPECAT_GATEWAY_OPEN_REQUESTS"] = str(SHARE * open_requests)
+    return Gateway(site, site.folder / "gateway.log", **settings), bearer(token)
+
+
+def counted_session() -> Object:
+    """The BotSession that a start with that key makes, so that the operator has as much to do for either client."""
+    session = session_object()
+    session["spec"]["quota"] = {"group": KEY, "maxSessions": MANY}
+    return session
 
 
 def start_request() -> str:
@@ -174,14 +194,14 @@ async def _once(world: World, way: Ways, rate: int, count: int, figures: Figures
 async def waiting_ones(world: World, count: int) -> list[Row]:
     """Without an operator no bot ever joins."""
     async with world.site() as site:
-        settings = {"PIPECAT_GATEWAY_OPEN_REQUESTS": str(count), "PIPECAT_GATEWAY_START_TIMEOUT_SECONDS": "3600"}
-        gateway = await asyncio.to_thread(Gateway, site, site.folder / "gateway.log", **settings)
+        settings = {"PIPECAT_GATEWAY_START_TIMEOUT_SECONDS": "3600"}
+        gateway, headers = await asyncio.to_thread(with_key, site, count, **settings)
         pid = gateway.child.pid
         try:
             none = rss_mb(pid)
             waiting, gone = [], []
             for _ in range(ROUNDS):
-                asking = await _asking(world, site, gateway, count)
+                asking = await _asking(world, site, gateway, headers, count)
                 waiting.append(rss_mb(pid))
                 await _left(world, site, asking)
                 gone.append(rss_mb(pid))
@@ -197,10 +217,13 @@ async def waiting_ones(world: World, count: int) -> list[Row]:
     ]
 
 
-async def _asking(world: World, site: Site, gateway: Gateway, count: int) -> list[asyncio.Task[object]]:
+async def _asking(
+    world: World, site: Site, gateway: Gateway, headers: dict[str, str], count: int
+) -> list[asyncio.Task[object]]:
     """So many, once all wait."""
     request = start_request()
-    calls = [gateway.call("POST", f"{PATH}?wait=joined", request, timeout=PATIENCE) for _ in range(count)]
+    path, how = f"{PATH}?wait=joined", {"headers": headers, "timeout": PATIENCE}
+    calls = [gateway.call("POST", path, request, **how) for _ in range(count)]
     asking: list[asyncio.Task[object]] = [asyncio.create_task(call) for call in calls]
     await _until(world, site, f"{count} to wait", count, stopped=False)
     await asyncio.sleep(SETTLE_S)

@@ -26,7 +26,8 @@ from support.objects import NOW, bot, session
 ROOT = Path(__file__).parents[3]
 README, INSTALL, BOTS = ROOT / "README.md", ROOT / "docs" / "install.md", ROOT / "docs" / "bots.md"
 GATEWAY = ROOT / "docs" / "gateway.md"
-GUIDES = [README, INSTALL, BOTS, GATEWAY]
+MIGRATE = ROOT / "docs" / "migrate-from-pipecat-cloud.md"
+GUIDES = [README, INSTALL, BOTS, GATEWAY, MIGRATE]
 CHART = ROOT / "helm" / "pipecat-operator"
 CODE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
@@ -129,7 +130,7 @@ def headings(guide: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines}
 
 
-@pytest.mark.parametrize("guide", [INSTALL, BOTS, GATEWAY], ids=lambda guide: guide.name)
+@pytest.mark.parametrize("guide", [INSTALL, BOTS, GATEWAY, MIGRATE], ids=lambda guide: guide.name)
 def test_the_tests_it_names_are_there(guide: Path):
     there = {
         node.name
@@ -211,6 +212,21 @@ def test_the_gateway_may_do_what_is_told(chart: Chart):
     given = {rule["resources"][0]: ", ".join(rule["verbs"]) for rule in rules}
     told = f"BotSessions ({given['botsessions']}), Bots ({given['bots']}), and Secrets ({given['secrets']})"
     assert told in re.sub(r"\s+", " ", INSTALL.read_text())
+
+
+# docs/migrate-from-pipecat-cloud.md
+
+
+def claims() -> list[str]:
+    """Every point and every row of a table, without the tables' heads."""
+    text = re.sub(r"\n {2}(?=\S)", " ", MIGRATE.read_text())
+    lines = [line for line in text.splitlines() if re.match(r"- |\| [^|]*[^| ]", line)]
+    return [line for line in lines if not line.endswith("| Pipecat Cloud | here |")]
+
+
+@pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim[2:40])
+def test_every_claim_of_the_migration_names_a_test_that_shows_it(claim: str):
+    assert re.search(r"`test_\w+`", claim)
 
 
 # docs/bots.md

@@ -24,7 +24,10 @@ DEFAULT_TENANT: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Who calls, and what it may. A public key starts, and calls what it started; a private one manages, too."""
+    """Who calls, and what it may, on its Bots and in its tenant.
+
+    A public key starts sessions, and calls the bot of any; a private one lists, reads and stops them, too.
+    """
 
     id: str
     kind: Kind

@@ -1,5 +1,6 @@
 """Keys: which token is whose, what an entry may be, and how often one may start."""
 
+import hmac
 import json
 import secrets
 
@@ -48,6 +49,22 @@ def test_a_token_tells_its_kind_and_its_id_and_is_random():
     assert first != second
     # 32 bytes, in base64.
     assert len(first) - len("pk_web-1_") == 43
+
+
+@pytest.mark.parametrize("tried", ["pk_web_wrong", "sk_web_wrong", "pk_nobody_wrong", "", "no token"])
+def test_whatever_is_tried_one_digest_is_compared_in_constant_time(tried, monkeypatch):
+    """A known id or not: how long it takes tells neither the id nor how much of the token is right."""
+    compared = []
+    compare = hmac.compare_digest
+
+    def counted(one, other):
+        compared.append({len(one), len(other)})
+        return compare(one, other)
+
+    ring, _ = ring_of({"web": stored(new_token("web", "public"))})
+    monkeypatch.setattr(hmac, "compare_digest", counted)
+    assert ring.find(tried) is None
+    assert compared == [{32}]
 
 
 def test_an_entry_does_not_make_a_public_token_private():
