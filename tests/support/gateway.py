@@ -115,8 +115,10 @@ async def with_keys(of: Operated, keys: Keys) -> AsyncIterator[Gateway]:
     """One that asks for these keys, and tells none of them to its log."""
     log = keys.folder.with_name("gateway.log")
     made = await asyncio.to_thread(Gateway, of, log, PIPECAT_GATEWAY_KEYS=str(keys.folder))
-    yield made
-    await made.close()
+    try:
+        yield made
+    finally:
+        await made.close()
     assert [key_id for key_id, token in keys.tokens.items() if token in made.child.log()] == []
 
 
