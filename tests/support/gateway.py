@@ -1,7 +1,9 @@
 """The gateway as a process, and a client of it."""
 
 import asyncio
+import contextlib
 import sys
+from collections.abc import AsyncIterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,18 @@ class Keys:
     def remove(self, key_id: str) -> None:
         """It is no key any more."""
         (self.folder / key_id).unlink()
+
+
+@contextlib.asynccontextmanager
+async def with_keys(of: Operated, keys: Keys) -> AsyncIterator[Gateway]:
+    """One that asks for these keys, and tells none of them to its log."""
+    log = keys.folder.with_name("gateway.log")
+    made = await asyncio.to_thread(Gateway, of, log, PIPECAT_GATEWAY_KEYS=str(keys.folder))
+    try:
+        yield made
+    finally:
+        await made.close()
+    assert [key_id for key_id, token in keys.tokens.items() if token in made.child.log()] == []
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import jwt
 import pytest
 
 from pipecat_local.processes import wait_until
-from support.gateway import UP_S, Gateway, gateway_behind
+from support.gateway import UP_S, Gateway, Keys, bearer, gateway_behind, with_keys
 from support.operated import Operated, get
-from support.proxy import Fault, Ledger, Proxy
+from support.proxy import Fault, Ledger, Proxy, passing
 
 START = "/v1/public/bot/start"
 FAMILIES = ["/v1/agents/bot", "/v1/organizations/whatever/services/bot"]
@@ -67,6 +68,24 @@ ERRORS: list[tuple[str, str, str | None, int, str]] = [
     ("GET", "/v1/agents/bot/logs", None, 404, "not_found"),
 ]
 """Method, path and data of a request; status and code of its answer."""
+MANAGED = [
+    *(
+        (method, root + path)
+        for root in FAMILIES
+        for method, path in (("GET", "/sessions"), ("GET", f"/sessions/{NOBODY}"), ("DELETE", f"/sessions/{NOBODY}"))
+    ),
+    ("GET", "/v1/organizations/whatever/services/bot"),
+]
+"""What a private key is for, of one Bot."""
+OWNERS = [
+    {"dailyMeetingTokenProperties": {"is_owner": True}},
+    {"dailyMeetingTokenProperties": {"permissions": {"canAdmin": True}}},
+    {"dailyRoomProperties": {"permissions": {"canAdmin": ["participants"]}}},
+]
+RECORDING = [
+    {"dailyRoomProperties": {"enable_recording": "cloud"}},
+    {"dailyMeetingTokenProperties": {"start_cloud_recording": True}},
+]
 
 
 def decoded(secret: dict[str, Any], key: str) -> str:
@@ -177,11 +196,51 @@ async def test_sessions_are_listed_read_and_stopped(gateway: Gateway, operated: 
         ("startType=warm", []),
     ):
         _, told = await gateway.call("GET", f"{root}/sessions?{query}")
-        assert [session["sessionId"] for session in told["sessions"]] == wanted
+        assert [session["sessionId"] for session in told["sessions"]] == wanted, query
     pages = [(await gateway.call("GET", f"{root}/sessions?limit=1&offset={at}"))[1] for at in range(3)]
     assert [page["total_count"] for page in pages] == [2, 2, 2]
     assert {session["sessionId"] for page in pages for session in page["sessions"]} == set(ids)
     assert pages[2]["sessions"] == []
+
+
+async def test_sessions_are_looked_for_by_deployment_time_and_start(alone: Gateway, idle: Operated):
+    """The operator's part is played: how long a start takes must be known."""
+    ids, made = [], []
+    for name, start_s in (("a", 3), ("b", 7), ("c", None)):
+        ids.insert(0, idle.session(name))
+        made.insert(0, datetime.fromisoformat(idle.get("botsession", name)["metadata"]["creationTimestamp"]))
+        if start_s:
+            status = {"phase": "Running", "joinedAt": (made[0] + timedelta(seconds=start_s)).isoformat()}
+            patch = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+            idle.kubectl("patch", "botsession", name, *patch)
+        # Kubernetes counts creation in whole seconds.
+        over = lambda: datetime.now(UTC) >= made[0] + timedelta(seconds=1)  # noqa: E731
+        await asyncio.to_thread(wait_until, "the next second", over, UP_S)
+    c, b, a = ids
+    at = [int(each.timestamp()) for each in made]
+    bot = idle.get("bot", "bot")["metadata"]["uid"]
+    # It was the last to change.
+    seen = lambda: c in get(f"{alone.url}/v1/agents/bot/sessions")[1]  # noqa: E731
+    await asyncio.to_thread(wait_until, "the watch", seen, UP_S)
+    for query, wanted in (
+        (f"deploymentId={bot}", [c, b, a]),
+        (f"deploymentId={NOBODY}", []),
+        (f"startTime={at[1]}", [c, b]),
+        (f"startTime={at[0] + 1}", []),
+        (f"endTime={at[1]}", [b, a]),
+        (f"endTime={at[2] - 1}", []),
+        (f"startTime={at[1]}&endTime={at[1]}", [b]),
+        ("startTimeMin=0&startTimeMax=0", [c, b, a]),
+        ("startTimeMin=3", [b, a]),
+        ("startTimeMin=4", [b]),
+        ("startTimeMin=8", []),
+        ("startTimeMax=7", [b, a]),
+        ("startTimeMax=6", [a]),
+        ("startTimeMax=2", []),
+    ):
+        for root in FAMILIES:
+            status, told = await alone.call("GET", f"{root}/sessions?{query}")
+            assert (status, [session["sessionId"] for session in told["sessions"]]) == (200, wanted), query
 
 
 async def test_a_session_of_another_bot_is_not_there(alone: Gateway, idle: Operated):
@@ -209,6 +268,87 @@ async def test_the_documented_errors(alone: Gateway, idle: Operated):
     told = [(*error[:3], status, body["code"]) for error, (status, body) in zip(ERRORS, answers, strict=True)]
     assert [each for each in zip(told, ERRORS, strict=True) if each[0] != each[1]] == []
     assert idle.items("botsessions") == []
+
+
+async def test_the_documented_refusals_of_a_key(idle: Operated, tmp_path: Path):
+    idle.bot()
+    keys = Keys(tmp_path)
+    keys.add("web")
+    keys.add("ops", "private")
+    keys.add("bound-web", bots=("other",))
+    keys.add("bound-ops", "private", bots=("other",))
+    tokens = {**keys.tokens, "stranger": "sk_stranger_0123456789"}
+    start = ("POST", START)
+    managed = [*MANAGED, ("GET", "/v1/organizations")]
+    expected = [
+        *((who, *asked, None, 401, "401") for who in (None, "stranger") for asked in (*managed, start)),
+        *(("web", *asked, None, 403, "private_key_required") for asked in managed),
+        *(("bound-ops", *asked, None, 404, "404") for asked in MANAGED),
+        *((who, *start, sent(), 404, "404") for who in ("bound-web", "bound-ops")),
+        *((who, *start, sent(**more), 403, "forbidden") for who in ("web", "ops") for more in OWNERS + RECORDING),
+        ("web", *start, None, 400, "room_required"),
+        ("ops", "GET", "/v1/organizations", None, 200, None),
+    ]
+    async with with_keys(idle, keys) as gateway:
+
+        async def told(who: str | None, method: str, path: str, data: str | None, *_: Any) -> tuple[int, str | None]:
+            headers = bearer(tokens[who]) if who else {}
+            status, body = await gateway.call(method, path, data, headers=headers)
+            return status, body.get("code")
+
+        answers = await asyncio.gather(*(told(*asked) for asked in expected))
+    assert [each for each in zip(answers, expected, strict=True) if each[0] != each[1][4:]] == []
+    assert idle.items("botsessions") == []
+
+
+async def test_a_key_may_make_owners_or_record_as_it_says(operated: Operated, tmp_path: Path):
+    keys = Keys(tmp_path)
+    may = {"owner": OWNERS, "recorder": RECORDING}
+    keys.add("owner", owner=True)
+    keys.add("recorder", recording=True)
+    async with with_keys(operated, keys) as gateway:
+
+        async def status(who: str, more: dict[str, Any]) -> int:
+            return (await gateway.call("POST", START, sent(**more), headers=bearer(keys.tokens[who])))[0]
+
+        for what, asked in may.items():
+            for who in may:
+                wanted = 200 if who == what else 403
+                assert [await status(who, more) for more in asked] == [wanted] * len(asked)
+
+
+async def test_a_start_that_meets_one_that_comes_and_goes_is_a_409(
+    between: tuple[Proxy, Ledger], idle: Operated, tmp_path: Path
+):
+    """Each time there is one of its name, and none any more when it is looked at."""
+    proxy, ledger = between
+    gateway = await gateway_behind(proxy, idle, tmp_path)
+    there = Fault(status=409, text='{"message": "it already exists", "reason": "AlreadyExists"}')
+    ledger.rule = lambda call: there if call.method == "POST" and call.path.endswith("/botsessions") else None
+    status, body = await gateway.call("POST", START, sent(), headers={"Idempotency-Key": '"mine"'})
+    assert (status, body["code"]) == (409, "conflict")
+    assert "try again" in body["error"]
+    ledger.rule = passing
+    assert idle.items("botsessions") == []
+    await gateway.close()
+
+
+async def test_a_session_that_was_replaced_is_not_stopped_in_its_place(
+    between: tuple[Proxy, Ledger], idle: Operated, tmp_path: Path
+):
+    proxy, _ = between
+    gateway = await gateway_behind(proxy, idle, tmp_path)
+    first = idle.session()
+    listed = lambda: first in get(f"{gateway.url}/v1/agents/bot/sessions")[1]  # noqa: E731
+    await asyncio.to_thread(wait_until, "the watch", listed, UP_S)
+    proxy.silence_watches()
+    idle.kubectl("delete", "botsession", "s")
+    assert idle.session() != first
+    for root in FAMILIES:
+        status, body = await gateway.call("DELETE", f"{root}/sessions/{first}")
+        assert (status, body["code"]) == (409, "conflict"), body
+    assert not idle.get("botsession", "s")["spec"]["stop"]
+    await gateway.close()
 
 
 async def test_what_the_gateway_may_not_is_a_500_of_the_documented_code(

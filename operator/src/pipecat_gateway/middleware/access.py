@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -14,6 +15,8 @@ from pipecat_gateway.wire.errors import Problem, unknown_bot
 
 Find = Callable[[str], Key | None]
 """From a token to its key."""
+CLOUD: Final = "/v1/"
+"""What the paths of Pipecat Cloud begin with."""
 
 
 def access(find: Find, default_bot: str, now: Callable[[], float] = time.monotonic) -> Middleware:
@@ -30,7 +33,8 @@ def access(find: Find, default_bot: str, now: Callable[[], float] = time.monoton
             return await handler(request)
         key = find(bearer(request.headers.get("Authorization", "")))
         if key is None:
-            raise unauthorized()
+            # Its CLI asks for more than is served here, and knows this refusal by the code alone.
+            raise unauthorized("401" if route is None and request.path.startswith(CLOUD) else "unauthorized")
         request[KEY] = key
         if route is not None:
             if key.kind == "public" and route.access is Access.PRIVATE:
@@ -53,10 +57,10 @@ def bearer(header: str) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def unauthorized() -> Problem:
+def unauthorized(code: str) -> Problem:
     """The same for a key that is missing, malformed and unknown."""
     said = "An API key is needed: Authorization: Bearer YOUR-KEY."
-    return Problem(401, "unauthorized", said, {"WWW-Authenticate": "Bearer"})
+    return Problem(401, code, said, {"WWW-Authenticate": "Bearer"})
 
 
 def too_fast(rate: float, wait_s: float) -> Problem:

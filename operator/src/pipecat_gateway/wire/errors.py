@@ -11,8 +11,8 @@ from pipecat_operator.kube import AlreadyExists, ApiError, Conflict, NotFound, O
 
 RETRY_AFTER_S: Final = 5
 """When somebody may have hung up."""
-DOCUMENTED: Final = frozenset({404, 429, 500})
-"""Statuses that Pipecat Cloud's API has one code for: the status; its SDK's users compare with that."""
+DOCUMENTED: Final = frozenset({401, 404, 429, 500})
+"""Statuses that Pipecat Cloud's API has one code for: the status; its CLI and its SDK's users compare with that."""
 
 
 class Problem(Exception):

@@ -147,7 +147,9 @@ async def test_where_there_is_no_route_a_key_is_needed_to_be_told_so(served):
             raise Problem(error.status, "none", "") from None
 
     client = await served(not_found, access(RING.find, "one"))
-    assert (await asked(client, "GET", "/nowhere"))[0] == 401
+    for path, code in (("/nowhere", "unauthorized"), ("/v1", "unauthorized"), ("/v1/agents/one/logs", "401")):
+        status, body, _ = await asked(client, "GET", path)
+        assert (status, body["code"]) == (401, code)
     assert (await asked(client, "GET", "/nowhere", TOKENS["web"]))[0] == 404
     assert (await asked(client, "GET", "/start", TOKENS["web"]))[0] == 405
 
