@@ -64,7 +64,7 @@ class SessionRoutes:
                     access=Access.PRIVATE,
                     summary=f"Stop a session{said}",
                     answer=Stopped,
-                    problems=(400, 404),
+                    problems=(400, 404, 409),
                     cloud=True,
                 ),
             ]
@@ -107,7 +107,7 @@ class SessionRoutes:
                 access=Access.PRIVATE,
                 summary="Stop a session",
                 answer=Stopped,
-                problems=(404,),
+                problems=(404, 409),
             ),
         ]
 
