@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
 from pydantic import ValidationError
 
 from pipecat_gateway.keys.ring import ANONYMOUS, Key
@@ -252,6 +253,17 @@ def manifest(
         "metadata": metadata,
         "spec": spec_of(start, key, token_secret),
     }
+
+
+def packed(manifest: Json) -> Json:
+    """The same, its spec written already: as Python objects it takes up to 25 times as much memory."""
+    spec = manifest["spec"]
+    try:
+        text = orjson.dumps(spec)
+    except TypeError:
+        # It stops at half a surrogate pair, and at integers of more than 64 bits.
+        text = json.dumps(spec, separators=(",", ":")).encode()
+    return {**manifest, "spec": orjson.Fragment(text)}
 
 
 def token_manifest(token: str, namespace: str, name: str, session: str, uid: str) -> Json:

@@ -3,8 +3,9 @@
 import json
 from dataclasses import replace
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipecat_gateway.keys.ring import ANONYMOUS
@@ -60,6 +61,13 @@ def test_properties_of_the_users_token_are_the_users(user, name, id, owner):
     session = made({"createDailyRoom": True, "dailyMeetingTokenProperties": asked})
     assert session["spec"]["user"] == {"name": name, "id": id, "tokenProperties": {**user, "is_owner": owner}}
     assert "room" not in session["spec"]
+
+
+@given(body=BODIES)
+@example(body={"": "\ud800", "large": 2**70})
+def test_a_manifest_is_packed_as_it_is(body):
+    session = made({"createDailyRoom": True, "body": body})
+    assert json.loads(orjson.dumps(start.packed(session))) == session
 
 
 def test_a_token_with_a_name_only_needs_nothing_of_daily():
