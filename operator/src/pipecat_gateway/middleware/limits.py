@@ -1,4 +1,4 @@
-"""Bounds on what callers may take up. aiohttp's own: lines and headers of 8190 bytes, 128 headers, client_max_size."""
+"""Bounds on what requests may take up. aiohttp's own: client_max_size."""
 
 import asyncio
 import logging

@@ -125,7 +125,9 @@ def tokenless(body: Json, what: str, way: str) -> None:
     ``what``: the token's place in the request; ``way``: how to use it.
     """
     if body.get("token") is not None:
-        said = f"{what} is the bot's meeting token for a room of your own: {way}. For a room that is made, leave it out."
+        said = (
+            f"{what} is the bot's meeting token for a room of your own: {way}. For a room that is made, leave it out."
+        )
         raise Problem(400, "token_without_room", said)
 
 
