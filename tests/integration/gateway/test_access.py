@@ -322,7 +322,8 @@ async def test_slow_clients_take_up_little_and_keep_nobody_from_a_start(start, k
 
 async def test_starts_that_wait_take_up_little(start, keys: Keys):
     token, private = keys.add("web"), keys.add("ops", "private")
-    gateway = start()
+    # As in the chart.
+    gateway = start(MALLOC_MMAP_THRESHOLD_="65536")
 
     def known() -> int:
         request = urllib.request.Request(f"{gateway.url}/v1/agents/bot/sessions", headers=bearer(private))
