@@ -4,13 +4,14 @@ import argparse
 import asyncio
 import signal
 import sys
+from typing import cast
 
 from aiohttp import web
 from loguru import logger
 
 from pipecat_gateway.keys.folder import KeyFolder
 from pipecat_gateway.keys.ring import anyone
-from pipecat_gateway.middleware import limits
+from pipecat_gateway.middleware.connections import SPARE, Connections
 from pipecat_gateway.server import Server
 from pipecat_gateway.sessions.watch import Sessions
 from pipecat_gateway.settings import PREFIX, Settings, load
@@ -41,20 +42,17 @@ async def run(settings: Settings) -> None:
         sessions = Sessions(kube, settings.namespace)
         runner = web.AppRunner(
             Server(settings, sessions, keys.find if keys else anyone).app(),
-            access_log=None,
-            logger=limits.connection_logger(),
-            # From when a connection is made, too, so it also bounds how slowly a request's head may come.
-            keepalive_timeout=settings.idle_seconds,
             # A caller who goes away before the answer is noticed by its request's cancellation.
             handler_cancellation=True,
             shutdown_timeout=settings.drain_seconds + LAST_ANSWERS_S,
         )
         await runner.setup()
-        await listen(runner, settings)
+        listening = await listen(runner, settings)
         watching = asyncio.create_task(_watch(sessions, keys))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait((watching, stopped), return_when=asyncio.FIRST_COMPLETED)
         loop.call_later(0 if watching.done() else settings.drain_seconds, sessions.give_up)
+        listening.close()
         await runner.cleanup()
         if watching.done():
             await watching
@@ -78,14 +76,19 @@ def connected() -> Kube:
         raise SettingsError(str(error)) from None
 
 
-async def listen(runner: web.AppRunner, settings: Settings) -> None:
+async def listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
     """Take the port, and say so."""
+    most = settings.open_requests + settings.proxied_requests + SPARE
+    # Not by aiohttp's TCPSite: that makes its connections itself.
+    made = Connections(cast(web.Server, runner.server), most, settings.head_seconds, settings.idle_seconds)
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        server = await asyncio.get_running_loop().create_server(made, settings.host, settings.port)
     except OSError as error:
         await runner.cleanup()
         raise SettingsError(f"{PREFIX}HOST, {PREFIX}PORT: the gateway can't listen there: {error.strerror}") from None
-    logger.info("Listening on {}", ", ".join(f"{host}:{port}" for host, port, *_ in runner.addresses))
+    addresses = (socket.getsockname() for socket in server.sockets)
+    logger.info("Listening on {}", ", ".join(f"{host}:{port}" for host, port, *_ in addresses))
+    return server
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ KEY: Final = web.RequestKey("key", Key)
 """In a request: the API key that it came with."""
 BOT: Final = web.RequestKey("bot", str)
 """In a request: the Bot that it is to start, once it is known to be there."""
+SESSION: Final = web.RequestKey("session", str)
+"""In a request: the UID of the session that it started, once there is one."""
 ANY_METHOD: Final = "*"
 
 

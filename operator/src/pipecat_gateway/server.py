@@ -13,7 +13,7 @@ from pipecat_gateway.endpoints.sessions import SessionRoutes
 from pipecat_gateway.endpoints.starts import StartRoutes
 from pipecat_gateway.middleware import cors, limits
 from pipecat_gateway.middleware.access import Find, access
-from pipecat_gateway.routes import BOT, KEY, Handler, added, method_not_allowed, path_of, route_of
+from pipecat_gateway.routes import BOT, KEY, SESSION, Handler, added, method_not_allowed, path_of, route_of
 from pipecat_gateway.sessions.watch import Sessions
 from pipecat_gateway.settings import Settings
 from pipecat_gateway.wire import requests
@@ -98,7 +98,7 @@ class Server:
     ) -> None:
         """Count, and one log line: no body and no query in it, and the path as sent, which has no line breaks.
 
-        It begins with the API key's id, or - where there is none.
+        It begins with the API key's id, or - where there is none; a start's ends with the session's UID.
         """
         took = time.monotonic() - began
         path, route = path_of(request), route_of(request)
@@ -111,6 +111,8 @@ class Server:
         if not (route and route.quiet):
             who = request[KEY].id if KEY in request else "-"
             line = f"{who} {request.method} {request.rel_url.raw_path} {status} {outcome} {took * 1000:.0f} ms"
+            if SESSION in request:
+                line += f", session {request[SESSION]}"
             if status >= 500:
                 logger.warning("{}: {}", line, cause)
             else:

@@ -34,14 +34,16 @@ class Settings(BaseSettings):
     """After SIGTERM, for what is in flight; starts that are left are stopped, and their callers told."""
     open_requests: Annotated[int, Field(ge=1)] = 1000
     """At once; whoever comes past it is told to try again."""
-    proxied_requests: Annotated[int, Field(ge=1)] = 1000
+    proxied_requests: Annotated[int, Field(ge=1)] = 500
     """At once, to bots' own routes, besides: WebSockets that stay open must not keep anybody from a start."""
     proxy_idle_seconds: Annotated[float, Field(gt=0)] = 300
     """A request to a bot's own route in which neither side sends anything for so long is given up."""
     body_seconds: Annotated[float, Field(gt=0)] = 30
     """For a request's body to arrive."""
+    head_seconds: Annotated[float, Field(gt=0)] = 10
+    """For a request's head to arrive, once it has begun; a connection's first one, from when that was made."""
     idle_seconds: Annotated[float, Field(gt=0)] = 75
-    """A connection that brings no complete request head for so long is closed, since it was made or last answered."""
+    """A connection that brings no further request for so long is closed."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
 

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,11 @@ from support.leaks import note
 from support.operated import Operated, get
 
 ROOM = json.dumps({"createDailyRoom": True})
-HASTE = {"PIPECAT_GATEWAY_BODY_SECONDS": "0.5", "PIPECAT_GATEWAY_IDLE_SECONDS": "0.5"}
+OWN = {"room_url": "https://mine.daily.co/room", "token": "mine.room.token"}
+HASTE = {"PIPECAT_GATEWAY_BODY_SECONDS": "0.5", "PIPECAT_GATEWAY_HEAD_SECONDS": "0.5"}
+PATIENCE = {"PIPECAT_GATEWAY_BODY_SECONDS": "3600", "PIPECAT_GATEWAY_HEAD_SECONDS": "3600"}
+SMALL_OBJECTS = json.dumps({"createDailyRoom": True, "body": {"x": [{}] * 21_800}}, separators=(",", ":"))
+"""64 KiB that Python holds as 1.6 MB."""
 
 
 @pytest.fixture
@@ -68,6 +73,23 @@ def sent(gateway: Gateway, text: bytes) -> bytes:
         while part := connection.recv(65536):
             answer += part
     return answer
+
+
+def resident_mb(gateway: Gateway) -> float:
+    """What it holds."""
+    lines = Path(f"/proc/{gateway.child.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+async def until_read(gateway: Gateway) -> None:
+    """All that was sent to it, by whomever."""
+    port = f":{int(gateway.url.rpartition(':')[2]):04X}"
+
+    def read() -> bool:
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return all(int(line[4].rpartition(":")[2], 16) == 0 for line in lines if line[1].endswith(port))
+
+    await asyncio.to_thread(wait_until, "the gateway to read", read, UP_S)
 
 
 async def test_a_key_is_rotated_without_a_restart(start, keys: Keys):
@@ -165,6 +187,33 @@ async def test_the_log_names_the_key(start, keys: Keys):
     assert "web" not in get(f"{gateway.url}/metrics")[1]
 
 
+async def test_the_log_names_the_session_of_a_start(start, keys: Keys, idle: Operated):
+    token = keys.add("web")
+    idle.start()
+    gateway = start()
+    status, told = await gateway.call("POST", "/v1/public/bot/start", ROOM, headers=bearer(token))
+    assert status == 200, told
+    (line,) = [line for line in gateway.child.log().splitlines() if "web POST /v1/public/bot/start 200 ok " in line]
+    assert line.endswith(f" ms, session {told['sessionId']}")
+
+
+@pytest.mark.parametrize(("path", "request_"), [("/start", {"body": OWN}), ("/start_bot", OWN)])
+async def test_a_room_of_ones_own_leaves_no_token_in_the_session(start, keys: Keys, idle: Operated, path, request_):
+    token = keys.add("web")
+    gateway = start()
+    made = {**request_, "createDailyRoom": True}
+    status, told = await gateway.call("POST", path, json.dumps(made), headers=bearer(token))
+    assert (status, told["code"]) == (400, "token_without_room")
+    assert idle.items("botsessions") == []
+    starting = asyncio.create_task(gateway.call("POST", path, json.dumps(request_), headers=bearer(token)))
+    await asyncio.to_thread(wait_until, "the Secret", lambda: idle.items("secrets"), UP_S)
+    (session,) = idle.items("botsessions")
+    assert (session["spec"]["room"]["url"], session["spec"]["body"]) == (OWN["room_url"], {"room_url": OWN["room_url"]})
+    assert OWN["token"] not in json.dumps(session)
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+
+
 @pytest.mark.parametrize(("origins", "allowed"), [("", None), ("https://app.test", "https://app.test"), ("*", "*")])
 async def test_cors_is_closed_unless_set_and_a_preflight_needs_no_key(start, keys: Keys, origins: str, allowed: str):
     keys.add("web")
@@ -241,6 +290,60 @@ async def test_past_its_bound_it_says_so_and_still_tells_its_health(start, keys:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         assert get(f"{gateway.url}/readyz")[0] == 200
     await until_answered(gateway, token, 404)
+
+
+async def test_slow_clients_take_up_little_and_keep_nobody_from_a_start(start, keys: Keys, idle: Operated):
+    slow, token = keys.add("slow"), keys.add("web")
+    idle.start()
+    gateway = start(**PATIENCE)
+    assert (await gateway.call("POST", "/start_bot", headers=bearer(token)))[0] == 200
+    before = resident_mb(gateway)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    head = b"POST /start HTTP/1.1\r\nHost: x\r\n"
+    field = "X: \N{GRINNING FACE}".encode() + b"x" * 192 + b"\r\n"
+    body = b"Authorization: Bearer %b\r\nContent-Length: 262144\r\n\r\n%b" % (slow.encode(), b" " * 131_072)
+    drips = [head + field * 60] * 100 + [head + body] * 50
+    too_much = [head + (b"X: " + b"x" * 8000 + b"\r\n") * 60] * 50
+    callers = [await asyncio.open_connection(host, int(port)) for _ in (*drips, *too_much)]
+    for (_, writer), text in zip(callers, (*drips, *too_much), strict=True):
+        writer.write(text)
+    starting = asyncio.create_task(gateway.call("POST", "/start_bot", headers=bearer(token)))
+    while not starting.done():
+        for _, writer in callers[: len(drips)]:
+            writer.write(b" ")
+        await until_read(gateway)
+    status, told = await starting
+    assert status == 200, told
+    assert resident_mb(gateway) - before < 0.25 * len(callers)
+    assert [reader.at_eof() for reader, _ in callers[: len(drips)]] == [False] * len(drips)
+    for _, writer in callers:
+        writer.transport.abort()
+
+
+async def test_starts_that_wait_take_up_little(start, keys: Keys):
+    token, private = keys.add("web"), keys.add("ops", "private")
+    # As in the chart.
+    gateway = start(MALLOC_MMAP_THRESHOLD_="65536")
+
+    def known() -> int:
+        request = urllib.request.Request(f"{gateway.url}/v1/agents/bot/sessions", headers=bearer(private))
+        with urllib.request.urlopen(request, timeout=UP_S) as answer:
+            return int(json.load(answer)["total_count"])
+
+    async def waiting(count: int) -> list[asyncio.Task[tuple[int, Any]]]:
+        there = known()
+        call = lambda: gateway.call("POST", "/start", SMALL_OBJECTS, headers=bearer(token))  # noqa: E731
+        starts = [asyncio.create_task(call()) for _ in range(count)]
+        await asyncio.to_thread(wait_until, "the sessions", lambda: known() == there + count, 2 * UP_S)
+        return starts
+
+    starts = await waiting(5)
+    before, more = resident_mb(gateway), 60
+    starts += await waiting(more)
+    assert resident_mb(gateway) - before < 0.5 * more
+    for each in starts:
+        each.cancel()
+    await asyncio.gather(*starts, return_exceptions=True)
 
 
 def test_a_folder_that_is_not_there_is_refused(idle: Operated, tmp_path: Path):

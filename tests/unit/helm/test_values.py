@@ -1,10 +1,15 @@
 """Values: all described, and a wrong one refused by name."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from helm_python import HelmRenderError, HelmValuesError
+
+from pipecat_gateway.middleware.connections import SPARE
+
+ROOT = Path(__file__).parents[3]
 
 GATEWAY = {"enabled": True, "auth": {"insecure": True}, "namespace": "calls"}
 OPEN = {"definitions.kubernetes", "properties.bots.additionalProperties.properties.spec", "properties.global"}
@@ -52,6 +57,14 @@ def test_every_value_is_described_and_every_description_is_of_a_value(chart):
 def test_no_object_takes_a_name_that_it_does_not_know(chart):
     objects = {path: schema for path, schema in schemas(chart.schema).items() if schema.get("type") == "object"}
     assert {path for path, schema in objects.items() if schema.get("additionalProperties", True) is True} == OPEN
+
+
+def test_the_gateways_memory_fits_the_worst_that_its_limits_allow(chart):
+    """By the sum in the guide."""
+    limits, memory = chart.values["gateway"]["limits"], chart.values["gateway"]["resources"]["limits"]["memory"]
+    worst_mb = 80 + 0.45 * limits["openRequests"] + 0.9 * limits["proxiedRequests"] + 0.1 * SPARE
+    assert f"the default limits, {worst_mb:.0f} MB" in (ROOT / "docs" / "gateway.md").read_text()
+    assert worst_mb * 1.2 < int(memory.removesuffix("Mi")) * 1.048576
 
 
 @pytest.mark.parametrize(

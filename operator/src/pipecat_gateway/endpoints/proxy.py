@@ -26,7 +26,7 @@ PING_S: Final = 30.0
 """How often each end of a WebSocket is asked whether it is still there; it has half of that to answer."""
 CLOSE_S: Final = 1.0
 """For an end of a WebSocket to say goodbye, too."""
-MESSAGE_MAX: Final = 4 * 1024 * 1024
+MESSAGE_MAX: Final = 256 * 1024
 """Bytes of a WebSocket's message, which is passed on when it is whole."""
 LEFT_TO_THE_CALLER: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would make up."""

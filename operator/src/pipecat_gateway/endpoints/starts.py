@@ -3,13 +3,14 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 from loguru import logger
 
 from pipecat_gateway.middleware import limits
-from pipecat_gateway.routes import BOT, Access, Route, answer, key_of, query_of
+from pipecat_gateway.routes import BOT, SESSION, Access, Route, answer, key_of, query_of
 from pipecat_gateway.sessions import start, views
 from pipecat_gateway.sessions.start import Start
 from pipecat_gateway.sessions.views import Session
@@ -30,7 +31,20 @@ Reached = Callable[[Session], bool]
 
 TIDY_S = 5.0
 """At the end, for the stop of sessions that nobody waits for any more."""
-PROBLEMS = (400, 404, 409, 413, 422, 429, 502, 504)
+PROBLEMS = (400, 404, 408, 409, 413, 422, 429, 502, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A start as it is made: what was asked for is in the manifest."""
+
+    bot: str
+    name: str
+    manifest: requests.Json = field(repr=False)
+    own_room: bool
+    own_token: str | None = field(repr=False)
+    fingerprint: str | None
+    """None: it came without an Idempotency-Key."""
 
 
 class StartRoutes:
@@ -98,35 +112,49 @@ class StartRoutes:
 
     async def _start(self, request: web.Request, bot: str, model: type[StartRequest]) -> web.Response:
         joined = query_of(request, StartQuery).wait == "joined"
-        asked = start.start_of(bot, await self._asked(request), key_of(request), model)
-        session, token = await self._started(request, asked, joined)
+        session, token = await self._started(
+            request,
+            self._order(request, start.start_of(bot, await self._asked(request), key_of(request), model)),
+            joined,
+        )
         room = session.room if token else None
         return answer(Started(daily_room=room, daily_token=token, session_id=session.uid), leave_out_none=True)
 
     async def _guide(self, request: web.Request) -> web.Response:
-        asked = start.start_bot_of(self._settings.bot, await self._asked(request))
-        session, token = await self._started(request, asked, joined=True)
+        session, token = await self._started(
+            request,
+            self._order(request, start.start_bot_of(self._settings.bot, await self._asked(request))),
+            joined=True,
+        )
         return answer(StartedBot(room_url=session.room or "", token=token or ""))
 
     async def _asked(self, request: web.Request) -> requests.Json:
         return requests.parse(await limits.body(request, self._settings.body_seconds))
 
-    async def _started(self, request: web.Request, asked: Start, joined: bool) -> tuple[Session, str | None]:
-        """Make the session, or meet the one of the same Idempotency-Key, and wait for it."""
+    def _order(self, request: web.Request, asked: Start) -> Order:
+        """What is left of a request while others are waited for; many may wait."""
         key = key_of(request)
         once = idempotency.key_of(request.headers.getall(idempotency.HEADER, []))
-        await self._sessions.bot(asked.bot)
-        request[BOT] = asked.bot
         unique = secrets.token_hex(8)
         name = idempotency.name_of(key.tenant, key.id, once) if once else f"gw-{unique}"
         fingerprint = idempotency.fingerprint_of(once, start.asked(asked)) if once else None
         manifest = start.manifest(asked, key, self._settings.namespace, name, f"gw-{unique}-room", fingerprint)
-        making = asyncio.create_task(self._made(manifest, asked.own_token, fingerprint))
+        own_room = asked.own_url is not None
+        return Order(asked.bot, name, start.packed(manifest), own_room, asked.own_token, fingerprint)
+
+    async def _started(self, request: web.Request, order: Order, joined: bool) -> tuple[Session, str | None]:
+        """Make the session, or meet the one of the same Idempotency-Key, and wait for it."""
+        await self._sessions.bot(order.bot)
+        request[BOT] = order.bot
+        name, own_room, once = order.name, order.own_room, order.fingerprint is not None
+        making = asyncio.create_task(self._made(request, order))
+        # With the last reference to it the manifest goes as soon as it is sent, before the wait for the bot.
+        del order
         try:
             # Shielded: a caller who goes away meanwhile must not leave us ignorant of what was made.
             session, mine = await asyncio.shield(making)
             session = await self._waited(session, mine, joined)
-            return session, None if asked.own_url else await self._sessions.user_token(session)
+            return session, None if own_room else await self._sessions.user_token(session)
         except AtCapacity:
             raise
         except BaseException:
@@ -135,15 +163,16 @@ class StartRoutes:
                 self._tidying_by(self._tidy(making, name))
             raise
 
-    async def _made(self, manifest: requests.Json, token: str | None, fingerprint: str | None) -> tuple[Session, bool]:
+    async def _made(self, request: web.Request, order: Order) -> tuple[Session, bool]:
         """The session, and whether it is this request's."""
-        session, mine = await self._sessions.create(manifest)
-        if session.fingerprint != fingerprint:
+        session, mine = await self._sessions.create(order.manifest)
+        if session.fingerprint != order.fingerprint:
             raise idempotency.mismatch()
+        request[SESSION] = session.uid
         # Whoever made it may have ended before this: any of those who meet it can do it.
-        if token and not session.finished:
+        if order.own_token and not session.finished:
             try:
-                await self._sessions.hand_token(session, token)
+                await self._sessions.hand_token(session, order.own_token)
             except Problem:
                 if mine:
                     await self._delete(session)

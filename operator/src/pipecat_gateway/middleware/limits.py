@@ -1,4 +1,4 @@
-"""Bounds on what callers may take up. aiohttp's own: lines and headers of 8190 bytes, 128 headers, client_max_size."""
+"""Bounds on what requests may take up. aiohttp's own: client_max_size."""
 
 import asyncio
 import logging
@@ -83,19 +83,24 @@ def _too_many_open(bound: int) -> Problem:
 
 
 async def body(request: web.Request, timeout_s: float) -> bytes:
-    """All of the request's body.
+    """All of the request's body, of which the request itself keeps nothing, as its read() does.
 
     Raises:
         Problem: it took too long to arrive (as does, to aiohttp, a chunk that is none), or isn't encoded as it says.
         HTTPRequestEntityTooLarge: it is longer than the app's client_max_size.
     """
+    read, most = bytearray(), request.client_max_size
     try:
         async with asyncio.timeout(timeout_s):
-            return await request.read()
+            async for part in request.content.iter_any():
+                read += part
+                if len(read) > most:
+                    raise web.HTTPRequestEntityTooLarge(most)
     except TimeoutError as error:
         raise Problem(408, "request_timeout", f"The request did not arrive within {timeout_s:g} s.") from error
     except web.RequestPayloadError as error:
         raise Problem(400, "bad_encoding", "The request's body is not encoded as its headers say.") from error
+    return bytes(read)
 
 
 class NothingOfTheRequest(logging.Filter):

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
 from pydantic import ValidationError
 
 from pipecat_gateway.keys.ring import ANONYMOUS, Key
@@ -77,9 +78,10 @@ def start_of(bot: str, request: Json, key: Key = ANONYMOUS, model: type[StartReq
         asked = model.model_validate(request)
     except ValidationError as error:
         raise from_validation(error) from None
-    room, user = asked.daily_room_properties or {}, asked.daily_meeting_token_properties or {}
-    if not asked.create_daily_room:
-        return checked(own_room(bot, asked.body or {}, room, user))
+    room, user, body = asked.daily_room_properties or {}, asked.daily_meeting_token_properties or {}, asked.body or {}
+    if not asked.create_daily_room or ("createDailyRoom" not in request and names_a_room(body)):
+        return checked(own_room(bot, body, room, user))
+    tokenless(body, "body.token", "send body.room_url with it, and no createDailyRoom")
     for what, properties, ours in (
         ("dailyRoomProperties", room, ROOM_IS_OURS),
         ("dailyMeetingTokenProperties", user, TOKEN_IS_OURS),
@@ -110,6 +112,23 @@ def offered(request: Json) -> None:
     if request.get("enableDefaultIceServers"):
         said = "enableDefaultIceServers is for transport 'webrtc', which is not offered: leave it out."
         raise Problem(400, "unsupported_transport", said)
+
+
+def names_a_room(body: Json) -> bool:
+    """Whether it can only mean a room of the caller's own."""
+    return body.get("room_url") is not None and body.get("token") is not None
+
+
+def tokenless(body: Json, what: str, way: str) -> None:
+    """Raises Problem for a token that would stay readable in the session, since a room is made.
+
+    ``what``: the token's place in the request; ``way``: how to use it.
+    """
+    if body.get("token") is not None:
+        said = (
+            f"{what} is the bot's meeting token for a room of your own: {way}. For a room that is made, leave it out."
+        )
+        raise Problem(400, "token_without_room", said)
 
 
 def own_room(bot: str, body: Json, room: Json, user: Json) -> Start:
@@ -175,8 +194,13 @@ def start_bot_of(bot: str, request: Json) -> Start:
     """A start as in Pipecat's guide: the whole request is the bot's body.
 
     Raises:
-        Problem: it is too large.
+        Problem: it is too large, or asks for a room of one's own in a way that can't be.
     """
+    if names_a_room(request) and not request.get("createDailyRoom"):
+        return checked(own_room(bot, request, {}, {}))
+    tokenless(request, "token", "send room_url with it, and no createDailyRoom")
+    if isinstance(inner := request.get("body"), dict):
+        tokenless(inner, "body.token", "send room_url and token outside of body here, or call /start")
     return checked(Start(bot, request or None))
 
 
@@ -231,6 +255,17 @@ def manifest(
         "metadata": metadata,
         "spec": spec_of(start, key, token_secret),
     }
+
+
+def packed(manifest: Json) -> Json:
+    """The same, its spec written already: as Python objects it takes up to 25 times as much memory."""
+    spec = manifest["spec"]
+    try:
+        text = orjson.dumps(spec)
+    except TypeError:
+        # It stops at half a surrogate pair, and at integers of more than 64 bits.
+        text = json.dumps(spec, separators=(",", ":")).encode()
+    return {**manifest, "spec": orjson.Fragment(text)}
 
 
 def token_manifest(token: str, namespace: str, name: str, session: str, uid: str) -> Json:

@@ -3,8 +3,9 @@
 import json
 from dataclasses import replace
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipecat_gateway.keys.ring import ANONYMOUS
@@ -26,7 +27,7 @@ JSON = st.recursive(
 )
 TAKEN = {*ROOM_IS_OURS, *ROOM_IS_NONE, *TOKEN_IS_OURS, "user_name", "user_id", "is_owner", "permissions", "privacy"}
 PROPERTIES = st.dictionaries(st.text().filter(lambda word: word not in TAKEN), JSON, max_size=5)
-OBJECTS = st.dictionaries(st.text(), JSON, max_size=5)
+BODIES = st.dictionaries(st.text().filter(lambda word: word != "token"), JSON, max_size=5)
 FIELDS = st.sampled_from([*StartRequest.model_json_schema()["properties"], "other"])
 URL, TOKEN = "https://mine.daily.co/room", "eyJ.mine"
 LEAST = replace(ANONYMOUS, id="least", tenant="acme", may_own=False, may_record=False, max_sessions=3)
@@ -44,7 +45,7 @@ def refused(request, key=ANONYMOUS, model=StartRequest):
     return caught.value.status, caught.value.code, caught.value.error
 
 
-@given(body=OBJECTS, room=PROPERTIES)
+@given(body=BODIES, room=PROPERTIES)
 def test_body_and_room_arrive_as_they_were_sent(body, room):
     session = made({"createDailyRoom": True, "body": body, "dailyRoomProperties": room})
     assert session["spec"]["body"] == body
@@ -60,6 +61,13 @@ def test_properties_of_the_users_token_are_the_users(user, name, id, owner):
     session = made({"createDailyRoom": True, "dailyMeetingTokenProperties": asked})
     assert session["spec"]["user"] == {"name": name, "id": id, "tokenProperties": {**user, "is_owner": owner}}
     assert "room" not in session["spec"]
+
+
+@given(body=BODIES)
+@example(body={"": "\ud800", "large": 2**70})
+def test_a_manifest_is_packed_as_it_is(body):
+    session = made({"createDailyRoom": True, "body": body})
+    assert json.loads(orjson.dumps(start.packed(session))) == session
 
 
 def test_a_token_with_a_name_only_needs_nothing_of_daily():
@@ -93,9 +101,55 @@ def test_the_secret_goes_with_its_session():
     assert [(owner["kind"], owner["uid"]) for owner in secret["metadata"]["ownerReferences"]] == [("BotSession", "u-1")]
 
 
-def test_a_room_that_is_made_leaves_the_body_alone():
-    body = {"room_url": URL, "token": "a word of the bot's"}
-    assert made({"createDailyRoom": True, "body": body})["spec"]["body"] == body
+def test_the_runners_start_takes_a_room_of_ones_own_too():
+    session = made({"body": {"room_url": URL, "token": TOKEN}}, model=RunnerStartRequest)
+    assert session["spec"]["room"] == {"url": URL, "tokenSecretRef": {"name": "gw-1-room", "key": "token"}}
+    assert TOKEN not in json.dumps(session)
+
+
+@pytest.mark.parametrize("flag", [{}, {"createDailyRoom": False}])
+def test_the_guides_start_takes_a_room_of_ones_own_too(flag):
+    asked = start.start_bot_of("a", {"room_url": URL, "token": TOKEN, "lang": "en", **flag})
+    assert (asked.own_url, asked.own_token) == (URL, TOKEN)
+    assert asked.body == {"room_url": URL, "lang": "en", **flag}
+
+
+def test_an_address_without_a_token_is_a_word_of_the_bots():
+    body = {"room_url": URL, "token": None}
+    for model in (StartRequest, RunnerStartRequest):
+        assert made({"createDailyRoom": True, "body": body}, model=model)["spec"]["body"] == body
+    assert start.start_bot_of("a", body).body == body
+
+
+@pytest.mark.parametrize("model", [StartRequest, RunnerStartRequest])
+@pytest.mark.parametrize("url", [{}, {"room_url": URL}])
+def test_a_token_for_a_room_that_is_made_is_refused(model, url):
+    status, code, text = refused({"createDailyRoom": True, "body": {"token": TOKEN, **url}}, model=model)
+    assert (status, code) == (400, "token_without_room")
+    assert "body.room_url" in text
+    assert "createDailyRoom" in text
+    assert TOKEN not in text
+
+
+def test_a_token_alone_is_refused_where_a_room_is_made_by_default():
+    assert refused({"body": {"token": TOKEN}}, model=RunnerStartRequest)[:2] == (400, "token_without_room")
+
+
+@pytest.mark.parametrize(
+    ("request_", "advice"),
+    [
+        ({"token": TOKEN}, "send room_url with it"),
+        ({"token": TOKEN, "room_url": URL, "createDailyRoom": True}, "no createDailyRoom"),
+        ({"token": TOKEN, "room_url": URL, "createDailyRoom": "yes"}, "no createDailyRoom"),
+        ({"body": {"room_url": URL, "token": TOKEN}}, "outside of body"),
+        ({"createDailyRoom": False, "body": {"token": TOKEN}}, "outside of body"),
+    ],
+)
+def test_the_guides_start_refuses_a_token_that_would_stay_readable(request_, advice):
+    with pytest.raises(Problem, match=advice) as caught:
+        start.start_bot_of("a", request_)
+    assert (caught.value.status, caught.value.code) == (400, "token_without_room")
+    assert TOKEN not in caught.value.error
 
 
 @given(request=st.dictionaries(FIELDS, JSON, max_size=6), model=st.sampled_from([StartRequest, RunnerStartRequest]))
