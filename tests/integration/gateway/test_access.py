@@ -272,7 +272,9 @@ async def test_headers_have_a_bound_and_what_is_refused_is_not_told_to_the_log(s
     line = f"Authorization: Bearer {token}"
     for lines in (f"{line}{'x' * 9000}", f"{line}\r\n" + "X: y\r\n" * 200 + "Z: z", f"{line} \x00"):
         answer = await asyncio.to_thread(sent, gateway, f"POST /start HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n".encode())
-        assert answer.startswith(b"HTTP/1.0 400 ")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 400 ")
+        assert json.loads(body) == {"error": "The request is no HTTP that can be read.", "code": "bad_http"}
     assert gateway.child.log().count("A request was refused: it is no HTTP that can be read.") == 3
     assert "Traceback" not in gateway.child.log()
 

@@ -1,12 +1,14 @@
 """Bounds on connections, before there is a request: aiohttp bounds each header, but no head, and no connections."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Final, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from loguru import logger
 
 from pipecat_gateway.middleware.limits import connection_logger
+from pipecat_gateway.wire.errors import Problem
 
 HEAD_MAX: Final = 16 * 1024
 """Bytes of a request's head; and of requests that are sent behind one that is not answered yet."""
@@ -19,7 +21,13 @@ BODY_AHEAD: Final = 16 * 1024
 """Bytes of a body that are read before somebody wants them; twice that at most."""
 SPARE: Final = 100
 """Connections besides those that requests keep busy: for health, refusals, and what clients keep open."""
-TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_LARGE: Final = (
+    f'{{"error": "A request has more than {HEAD_MAX} bytes of a head.", "code": "head_too_large"}}'.encode()
+)
+TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
+)
 
 _BUFFER: Final = memoryview(bytearray(READ))
 """Everybody's: what is read into it is taken out before the next one reads."""
@@ -143,6 +151,16 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
                 self._await_head()
         if max(self._head, self._behind) > HEAD_MAX:
             self._refuse()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """aiohttp's answer to what never gets to a route, with a body like any other; it quotes nothing."""
+        answer = super().handle_error(request, status, exc, message)
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            answer = Problem(status, "bad_http", "The request is no HTTP that can be read.").response()
+            answer.force_close()
+        return answer
 
     def _look(self) -> bool:
         """Whether a request has arrived since the last look, save perhaps for its body."""

@@ -80,6 +80,12 @@ _OWN_ROOM: Final[JsonDict] = {
 }
 
 
+_ROOM_IS_MADE: Final[JsonDict] = {
+    "createDailyRoom": {"const": True},
+    "body": {"properties": {"token": {"type": "null"}}},
+}
+
+
 class Request(BaseModel):
     """What is sent. Types are meant: "true" is not true."""
 
@@ -90,9 +96,7 @@ class StartRequest(Request):
     """A start, as Pipecat Cloud takes it."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [{"required": ["createDailyRoom"], "properties": {"createDailyRoom": {"const": True}}}, _OWN_ROOM]
-        }
+        json_schema_extra={"anyOf": [{"required": ["createDailyRoom"], "properties": _ROOM_IS_MADE}, _OWN_ROOM]}
     )
 
     create_daily_room: bool = Field(
@@ -118,9 +122,7 @@ class StartRequest(Request):
 class RunnerStartRequest(StartRequest):
     """A start, as Pipecat's development runner takes it: there is always a room."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"properties": {"createDailyRoom": {"const": True}}}, _OWN_ROOM]}
-    )
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"properties": _ROOM_IS_MADE}, _OWN_ROOM]})
 
     create_daily_room: bool = Field(True, description="False: send body.room_url and body.token of a room of your own.")
 

@@ -1,6 +1,7 @@
 """What connections may take up before there is a request, over sockets."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -109,7 +110,10 @@ def posted(length: int) -> bytes:
 async def test_a_head_that_is_too_large_is_refused_before_it_ends(served: Served):
     await served()
     caller = await served.caller(GET + fields(HEAD_MAX))
-    assert (await caller.rest()).startswith(b"HTTP/1.1 431 ")
+    head, _, body = (await caller.rest()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(body)["code"] == "head_too_large"
+    assert b"Content-Length: %d\r\n" % len(body) in head
 
 
 async def test_a_head_of_a_few_large_headers_is_served(served: Served):
