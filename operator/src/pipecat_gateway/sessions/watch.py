@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ METADATA: Final = TypeAdapter(Metadata)
 LATE_S: Final = 0.25
 """What another replica made is seen by then."""
 GONE_MAX: Final = 10_000
+BOT_FRESH_S: Final = 1.0
+"""A Bot that was there still is, for as long: else every start would ask for it."""
 
 Over = asyncio.Future[Session | Problem]
 """Done when there is nothing to ask of a session any more: it is finished, or why else."""
@@ -59,11 +62,15 @@ class Waiter:
 class Sessions:
     """The sessions of one namespace. It touches no Daily, no Job and no Pod."""
 
-    def __init__(self, kube: Kube, namespace: str) -> None:
+    def __init__(self, kube: Kube, namespace: str, now: Callable[[], float] = time.monotonic) -> None:
+        """``now``: seconds."""
         self._kube = kube
+        self._now = now
         self._namespace = namespace
         # Only what the watch told: what a create or a lookup answered may be older.
         self._known: dict[str, Session] = {}
+        self._bots: dict[str, tuple[float, Metadata]] = {}
+        """When each was last there."""
         self._gone: dict[str, None] = {}
         """The last that were deleted, the oldest first: who has just met one learns that it is too late."""
         self._waiting: defaultdict[str, set[Waiter]] = defaultdict(set)
@@ -87,7 +94,7 @@ class Sessions:
                 waiter.tell(ShuttingDown())
 
     async def bot(self, name: str) -> Metadata:
-        """A Bot that is there.
+        """A Bot that is there, or was a moment ago.
 
         Raises:
             Problem: 404, or the API server refused.
@@ -95,13 +102,18 @@ class Sessions:
         unknown = unknown_bot(name)
         if not NAME.fullmatch(name):
             raise unknown
+        at = self._now()
+        self._bots = {each: seen for each, seen in self._bots.items() if at - seen[0] < BOT_FRESH_S}
+        if name in self._bots:
+            return self._bots[name][1]
         try:
             found = await self._kube.get(BOTS, self._namespace, name)
         except NotFound as error:
             raise unknown from error
         except ApiError as error:
             raise from_api(error, f"Bot {name!r}") from error
-        return METADATA.validate_python(found["metadata"])
+        self._bots[name] = at, METADATA.validate_python(found["metadata"])
+        return self._bots[name][1]
 
     async def create(self, manifest: Json) -> tuple[Session, bool]:
         """Make a session, or meet the one that has its name; whether it was made.
