@@ -31,9 +31,9 @@ class Connector(aiohttp.TCPConnector):
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         """Drop every connection."""
-        await super().close(abort_ssl=abort_ssl)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
+                await super().close(abort_ssl=abort_ssl)
                 while still := [each for each in self._sockets if each.fileno() >= 0]:
                     for each in still:
                         with contextlib.suppress(OSError):

@@ -157,7 +157,7 @@ class Asked:
         patch = json.dumps({"status": status})
         self.idle.kubectl("patch", "botsession", "s", "--subresource=status", "--type=merge", "--patch", patch)
         told = f"{self.gateway.url}/sessions/{self.uid}"
-        wait_until("the gateway to know", lambda: json.loads(get(told)[1])["phase"] == status["phase"], UP_S)
+        wait_until("the gateway to know", lambda: json.loads(get(told)[1]).get("phase") == status["phase"], UP_S)
 
     async def end(self) -> None:
         """The session's."""
@@ -225,7 +225,7 @@ async def test_a_bot_answers_from_its_start_to_its_end(gateway: Gateway, operate
 
 async def until_phase(gateway: Gateway, uid: str, phase: str) -> None:
     """As the gateway knows it."""
-    there = lambda: json.loads(get(f"{gateway.url}/sessions/{uid}")[1])["phase"] == phase  # noqa: E731
+    there = lambda: json.loads(get(f"{gateway.url}/sessions/{uid}")[1]).get("phase") == phase  # noqa: E731
     await asyncio.to_thread(wait_until, phase, there, UP_S)
 
 

@@ -26,9 +26,11 @@ def silent(tmp_path: Path) -> Iterator[str]:
     context.load_cert_chain(cert, key)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
 
         def serve() -> None:
             accepted, _ = server.accept()
+            accepted.settimeout(30)
             with context.wrap_socket(accepted, server_side=True) as connection:
                 connection.recv(65536)
                 connection.sendall(WATCH)

@@ -1,6 +1,7 @@
 """Bounds on connections, before there is a request: aiohttp bounds each header, but no head, and no connections."""
 
 import asyncio
+import socket
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -11,7 +12,7 @@ from pipecat_gateway.middleware.limits import connection_logger
 from pipecat_gateway.wire.errors import Problem
 
 HEAD_MAX: Final = 16 * 1024
-"""Bytes of a request's head; and of requests that are sent behind one that is not answered yet."""
+"""Bytes of a request's head, save for the last that were read; and of requests sent behind one that is not answered."""
 FIELD_MAX: Final = 8190
 """Bytes of a request's line, and of each of its headers."""
 FIELDS_MAX: Final = 64
@@ -36,8 +37,8 @@ _BUFFER: Final = memoryview(bytearray(READ))
 class Connections:
     """Makes connections of a server, so many at once; what ``loop.create_server`` calls for each.
 
-    Past the bound the connection goes that has been without a request for the longest, so that callers who just open
-    connections keep out themselves; the new one only when every other has a request.
+    Past the bound the connection goes that has been without a request for the longest, one that never had any before
+    all others, so that callers who just open connections keep out themselves; the new one only when each has a request.
     """
 
     def __init__(self, server: web.Server, most: int, head_s: float, idle_s: float) -> None:
@@ -55,8 +56,9 @@ class Connections:
     def opened(self, connection: "Connection") -> bool:
         """Whether there is room for it."""
         if len(self._open) >= self._most:
-            idle = min((one for one in self._open if one.idle), key=lambda one: one.idle_since, default=None)
+            idle = min((one for one in self._open if one.idle), key=lambda one: one.use, default=None)
             if idle is None:
+                logger.warning("A connection was refused: {} are open, each with a request", self._most)
                 return False
             self._open.remove(idle)
             idle.abort()
@@ -71,7 +73,7 @@ class Connections:
 class Connection(web.RequestHandler, asyncio.BufferedProtocol):
     """aiohttp's, with a bound on heads in bytes and time. A BufferedProtocol says itself how much is read at once."""
 
-    __slots__ = ("_all", "_behind", "_body", "_head", "_late", "_seen")
+    __slots__ = ("_all", "_behind", "_body", "_head", "_late", "_seen", "_wire")
 
     def __init__(self, all_: Connections) -> None:
         super().__init__(
@@ -95,22 +97,28 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         self._seen = 0
         """Requests that had arrived when somebody looked."""
         self._late: asyncio.TimerHandle | None = None
+        self._wire: asyncio.Transport | None = None
+        """aiohttp forgets its own when it closes it, though what was sent may not have gone yet."""
 
     @property
     def idle(self) -> bool:
-        """Whether no request would be lost with it."""
-        return self._current_request is None and not self._messages
+        """Whether no request would be lost with it, nor an answer."""
+        return self._current_request is None and not self._request_in_progress and not self._messages
 
     @property
-    def idle_since(self) -> float:
-        """When it was made or last answered; to compare with others'."""
-        return self._next_keepalive_close_time
+    def use(self) -> tuple[bool, float]:
+        """Whether it ever had a request, and when it was made or last answered; to compare with others'."""
+        return self._request_count > 0, self._next_keepalive_close_time
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is room."""
+        self._wire = cast(asyncio.Transport, transport)
         if not self._all.opened(self):
-            cast(asyncio.Transport, transport).abort()
+            self._wire.abort()
             return
+        # The kernel ends it when the caller takes nothing for so long, whoever waits for that.
+        untaken_ms = int(self._all.idle_s * 1000)
+        self._wire.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, untaken_ms)
         super().connection_made(transport)
         self._await_head()
 
@@ -122,8 +130,8 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Gone at once, whatever is still to be sent."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self._wire is not None:
+            self._wire.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where asyncio reads into."""
@@ -135,7 +143,10 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Let aiohttp parse it, and count what is no body's."""
-        if self._close or self._force_close:
+        if self._force_close:
+            return
+        if self._close:
+            self._finish(data)
             return
         self._look()
         counts, busy = self._body.is_eof() and not self._upgraded, not self.idle
@@ -161,6 +172,15 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             answer = Problem(status, "bad_http", "The request is no HTTP that can be read.").response()
             answer.force_close()
         return answer
+
+    def _finish(self, data: bytes) -> None:
+        """Of what is under way while the server ends: aiohttp would drop it, so that a body never arrived."""
+        if self._upgraded or not self._body.is_eof():
+            self._close = False
+            try:
+                super().data_received(data)
+            finally:
+                self._close = True
 
     def _look(self) -> bool:
         """Whether a request has arrived since the last look, save perhaps for its body."""

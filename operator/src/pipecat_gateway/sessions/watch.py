@@ -112,7 +112,7 @@ class Sessions:
             raise unknown from error
         except ApiError as error:
             raise from_api(error, f"Bot {name!r}") from error
-        self._bots[name] = at, METADATA.validate_python(found["metadata"])
+        self._bots[name] = self._now(), METADATA.validate_python(found["metadata"])
         return self._bots[name][1]
 
     async def create(self, manifest: Json) -> tuple[Session, bool]:

@@ -4,14 +4,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from pipecat_gateway.middleware.connections import HEAD_MAX, READ, Connections
+from pipecat_local.processes import until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 NEVER_S = 3600.0
-SOON_S = 0.2
+SOON_S = 1.0
+"""Time enough for a head that is sent at once."""
+LARGE = 64 * 1024 * 1024
+"""More than kernels keep of what nobody takes."""
 UP_S = 30.0
 
 
@@ -56,18 +61,26 @@ class Served:
         app = web.Application()
         app.router.add_route("*", "/", self._length)
         app.router.add_get("/wait", self._wait)
+        app.router.add_get("/large", self._large)
+        app.router.add_get("/lines", self._lines)
         self._runner = web.AppRunner(app, handler_cancellation=True)
 
-    async def __call__(self, most: int = 100, head_s: float = NEVER_S) -> None:
+    async def __call__(self, most: int = 100, head_s: float = NEVER_S, idle_s: float = NEVER_S) -> None:
         """Listen."""
         await self._runner.setup()
         assert self._runner.server
-        made = Connections(self._runner.server, most, head_s, NEVER_S)
+        made = Connections(self._runner.server, most, head_s, idle_s)
         self._listening = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, port = self._listening.sockets[0].getsockname()
+        return host, port
 
     async def caller(self, text: bytes = b"") -> Caller:
         """Who sends that."""
-        made = Caller(*await asyncio.open_connection(*self._listening.sockets[0].getsockname()))
+        made = Caller(*await asyncio.open_connection(*self.address))
         made.send(text)
         self._callers.append(made)
         return made
@@ -81,6 +94,32 @@ class Served:
 
     async def _length(self, request: web.Request) -> web.Response:
         return web.Response(text=str(len(await request.read())))
+
+    async def _large(self, _: web.Request) -> web.Response:
+        return web.Response(body=b"x" * LARGE)
+
+    async def _lines(self, request: web.Request) -> web.WebSocketResponse:
+        lines = web.WebSocketResponse()
+        await lines.prepare(request)
+        async for message in lines:
+            await lines.send_str(f"said: {message.data}")
+        return lines
+
+    async def end(self) -> asyncio.Task[None]:
+        """As on SIGTERM: what is under way goes on."""
+        self._listening.close()
+        assert self._runner.server
+        self._runner.server.pre_shutdown()
+        return asyncio.create_task(self._runner.cleanup())
+
+    async def until_nobody_is_connected(self) -> None:
+        """As far as the server knows."""
+        server = self._runner.server
+
+        async def nobody() -> bool:
+            return server is not None and not server.connections
+
+        await until("nobody to be connected", nobody, UP_S)
 
     async def _wait(self, _: web.Request) -> web.Response:
         self.waiting.release()
@@ -219,3 +258,43 @@ async def test_past_the_bound_a_new_one_is_closed_when_all_have_a_request(served
     served.go_on.set()
     assert [await one.told() for one in busy] == [b"waited"] * 2
     assert await (await served.caller(GET + b"\r\n")).told() == b"0"
+
+
+@pytest.mark.parametrize("asked", [1, 20])
+async def test_who_takes_no_answer_is_hung_up_on(served: Served, asked: int):
+    await served(idle_s=SOON_S)
+    await served.caller(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * asked)
+    await served.until_nobody_is_connected()
+
+
+async def test_an_answer_that_is_not_taken_yet_is_no_room_for_others(served: Served):
+    await served(most=2)
+    slow = await served.caller(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    quiet = await served.caller(GET + b"\r\n")
+    # Its answer was begun after the other's.
+    assert await quiet.told() == b"0"
+    other = await served.caller(GET + b"\r\n")
+    assert await other.told() == b"0"
+    assert await quiet.rest() == b""
+    assert len(await slow.told()) == LARGE
+
+
+async def test_a_body_that_is_under_way_when_the_server_ends_arrives(served: Served):
+    await served()
+    caller = await served.caller(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\none")
+    probe = await served.caller(GET + b"\r\n")
+    assert await probe.told() == b"0"
+    ending = await served.end()
+    caller.send(b"two")
+    assert await caller.told() == b"6"
+    await ending
+
+
+async def test_what_a_websocket_is_sent_when_the_server_ends_arrives(served: Served):
+    await served()
+    host, port = served.address
+    async with aiohttp.ClientSession() as http, http.ws_connect(f"http://{host}:{port}/lines") as lines:
+        ending = await served.end()
+        await lines.send_str("one")
+        assert await lines.receive_str(timeout=UP_S) == "said: one"
+    await ending
