@@ -21,6 +21,8 @@ from support.proxy import Proxy, kubeconfig
 from support.rights import GATEWAY, Account, Right, install
 
 UP_S = 30.0
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The UID of no session."""
 
 
 class Gateway:

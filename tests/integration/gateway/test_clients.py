@@ -13,11 +13,10 @@ from pipecatcloud.exception import AgentStartError
 from pipecatcloud.session import Session, SessionParams
 
 from pipecat_local.processes import wait_until
-from support.gateway import UP_S, Gateway, Keys, with_keys
+from support.gateway import NOBODY, UP_S, Gateway, Keys, with_keys
 from support.operated import Operated
 
 CLI = "from pipecatcloud.cli.entry_point import entrypoint_cli_typer as cli; cli()"
-NOBODY = "00000000-0000-0000-0000-000000000000"
 STRANGER = "pk_stranger_0123456789"
 """No key, of either kind."""
 ORG = {"PIPECAT_ORG": "default"}

@@ -11,13 +11,12 @@ import jwt
 import pytest
 
 from pipecat_local.processes import wait_until
-from support.gateway import UP_S, Gateway, Keys, bearer, gateway_behind, with_keys
+from support.gateway import NOBODY, UP_S, Gateway, Keys, bearer, gateway_behind, with_keys
 from support.operated import Operated, get
 from support.proxy import Fault, Ledger, Proxy, passing
 
 START = "/v1/public/bot/start"
 FAMILIES = ["/v1/agents/bot", "/v1/organizations/whatever/services/bot"]
-NOBODY = "00000000-0000-0000-0000-000000000000"
 OWN = {"room_url": "https://mine.daily.co/room", "token": "mine.room.token"}
 
 

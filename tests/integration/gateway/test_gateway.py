@@ -12,11 +12,10 @@ import pytest
 from yarl import URL
 
 from pipecat_local.processes import wait_until
-from support.gateway import UP_S, Gateway, gateway_account, gateway_behind, way
+from support.gateway import NOBODY, UP_S, Gateway, gateway_account, gateway_behind, way
 from support.operated import Child, Operated, get
 from support.proxy import Fault, Late, Ledger, Proxy
 
-NOBODY = "00000000-0000-0000-0000-000000000000"
 CREATE = '{"createDailyRoom": true}'
 
 
@@ -202,7 +201,7 @@ async def test_a_session_that_is_gone_before_its_making_is_answered(
     asking = asyncio.create_task(gateway.call("POST", "/start"))
 
     async def until_known(count: int) -> None:
-        there = lambda: len(json.loads(get(f"{gateway.url}/v1/agents/bot/sessions")[1])["sessions"]) == count  # noqa: E731
+        there = lambda: json.loads(get(f"{gateway.url}/v1/agents/bot/sessions")[1]).get("total_count") == count  # noqa: E731
         await asyncio.to_thread(wait_until, f"the watch to tell of {count}", there, UP_S)
 
     await until_known(1)

@@ -15,14 +15,13 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from websockets.asyncio.client import connect
 
 from pipecat_local.processes import wait_until
-from support.gateway import UP_S, Gateway, Keys, bearer
+from support.gateway import NOBODY, UP_S, Gateway, Keys, bearer
 from support.operated import REAL, Operated, get
 
 from .test_access import sent
 
 ROUTES = Path(__file__).parents[1] / "bot" / "bots" / "routes.py"
 PLAIN = ROUTES.with_name("plain.py")
-NOBODY = "00000000-0000-0000-0000-000000000000"
 LARGE = 8 * 1024 * 1024
 PACKED = gzip.compress(b"packed by the bot")
 

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from pipecat_local.processes import until
-from support.gateway import UP_S, Gateway, Keys, bearer
+from support.gateway import NOBODY, UP_S, Gateway, Keys, bearer
 from support.operated import REAL, Operated
 
 DOCUMENTED = Path(__file__).parents[1] / "bot" / "bots" / "documented.py"
-NOBODY = "00000000-0000-0000-0000-000000000000"
 ALICE = {"user_name": "Alice", "preferences": {"language": "Spanish"}}
 
 
