@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,13 +21,15 @@ from pipecat_local.processes import until
 from pipecat_operator import names
 from pipecat_operator.kube import SECRETS, SESSIONS, Kube, Object
 from pipecat_operator.watch import Reflector
-from support.gateway import Gateway, Keys, bearer
+from support.gateway import Gateway, Keys, bearer, gateway_account
 
 RATES = (10, 50, 100)
 SECONDS = 10
 """Of starts at each rate, each time."""
-ROUNDS = 2
-"""A way, or of those that wait."""
+ROUNDS = 4
+"""A way."""
+WAITS = 2
+"""How often so many wait."""
 OPEN = 1000
 SETTLE_S = 3
 PATH = f"/v1/public/{BOT}/start"
@@ -42,11 +45,15 @@ Start = Callable[[], Awaitable[str]]
 
 @dataclass(slots=True)
 class Figures:
-    """Of one kind at one rate: ms from each start to its answer, answers a second, CPU ms of the gateway a start."""
+    """Of one way at one rate, by round: ms from start to answer, answers a second, CPU ms of the gateway a start."""
 
-    took: list[float] = field(default_factory=list)
+    took: list[list[float]] = field(default_factory=list)
     pace: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+
+    def percentile(self, percent: float) -> float:
+        """Of a usual round: on a full machine the slowest round may take twice as long, whichever way is in turn."""
+        return statistics.median(percentile(took, percent) for took in self.took)
 
 
 class Own:
@@ -79,13 +86,15 @@ class Way:
     pid: int | None = None
 
 
-Ways = Callable[[World, Site], AbstractAsyncContextManager[Way]]
+Ways = Callable[[Site], AbstractAsyncContextManager[Way]]
 
 
 @asynccontextmanager
-async def by_itself(world: World, site: Site) -> AsyncIterator[Way]:
+async def by_itself(site: Site) -> AsyncIterator[Way]:
     """The floor."""
-    async with Kube(login=world.cluster.login) as api:
+    # With the gateway's rights: the admin's calls pass the API server's checks and queues unasked.
+    account = await asyncio.to_thread(gateway_account, site)
+    async with Kube(login=account.login) as api:
         own = Own(api, site.namespace)
         following = asyncio.create_task(own.reflector.run())
         try:
@@ -97,7 +106,7 @@ async def by_itself(world: World, site: Site) -> AsyncIterator[Way]:
 
 
 @asynccontextmanager
-async def by_gateway(_: World, site: Site) -> AsyncIterator[Way]:
+async def by_gateway(site: Site) -> AsyncIterator[Way]:
     """One process of it."""
     gateway, headers = await asyncio.to_thread(with_key, site, MANY)
     request = start_request()
@@ -138,7 +147,7 @@ def start_request() -> str:
 
 
 async def run(world: World, size: float) -> list[Row]:
-    """10, 50 and 100 a second, 10 s each, twice each way in turn; then 1,000 that wait, twice."""
+    """10, 50 and 100 a second, 10 s each, four times each way in turn; then 1,000 that wait, twice."""
     rows: list[Row] = []
     for rate in RATES:
         rows += told(await at_rate(world, rate, max(20, int(rate * SECONDS * size))))
@@ -157,7 +166,7 @@ async def at_rate(world: World, rate: int, count: int) -> list[Row]:
     floor, ours = figures[by_itself], figures[by_gateway]
     rows = []
     for percent in (50, 99):
-        least, took = percentile(floor.took, percent), percentile(ours.took, percent)
+        least, took = floor.percentile(percent), ours.percentile(percent)
         what = f"{rate}/s, start to answer, p{percent}, floor: watched oneself"
         rows.append(Row("gateway", what, took, "ms", least, "<= 1.2 x", took <= 1.2 * least))
     pace, least = sum(ours.pace) / ROUNDS, sum(floor.pace) / ROUNDS
@@ -170,7 +179,7 @@ async def _once(world: World, way: Ways, rate: int, count: int, figures: Figures
     """Adds to the figures."""
     async with world.site() as site:
         site.begin(**PLENTY)
-        async with way(world, site) as starting:
+        async with way(site) as starting:
 
             async def timed() -> tuple[float, float]:
                 at = time.monotonic()
@@ -187,7 +196,7 @@ async def _once(world: World, way: Ways, rate: int, count: int, figures: Figures
             await site.until_metric('pipecat_sessions{phase="Running"}', warm + count)
             if starting.pid:
                 figures.cpu.append((cpu_s(starting.pid) - before) * 1000 / count)
-    figures.took += [(end - at) * 1000 for at, end in times]
+    figures.took.append([(end - at) * 1000 for at, end in times])
     figures.pace.append(count / (max(end for _, end in times) - times[0][0]))
 
 
@@ -200,7 +209,7 @@ async def waiting_ones(world: World, count: int) -> list[Row]:
         try:
             none = rss_mb(pid)
             waiting, gone = [], []
-            for _ in range(ROUNDS):
+            for _ in range(WAITS):
                 asking = await _asking(world, site, gateway, headers, count)
                 waiting.append(rss_mb(pid))
                 await _left(world, site, asking)

@@ -1,9 +1,10 @@
-"""Connections that are closed when they are said to be."""
+"""Connections that are closed when they are said to be, and given to no former leader."""
 
 import asyncio
 import contextlib
 import socket
 import weakref
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
@@ -18,9 +19,12 @@ class Connector(aiohttp.TCPConnector):
     up to 30 s by themselves, past the end of the event loop.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        """``settings``: as for aiohttp's."""
+    def __init__(self, guard: Callable[[], None] = lambda: None, **settings: Any) -> None:
+        """``guard``: called each time that a request has got its connection, and may raise: a former leader's requests
+        may have waited for one when it was frozen. ``settings``: as for aiohttp's.
+        """
         super().__init__(socket_factory=self._socket, **settings)
+        self._guard = guard
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
@@ -28,6 +32,19 @@ class Connector(aiohttp.TCPConnector):
         made = socket.socket(family, kind, protocol)
         self._sockets.add(made)
         return made
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        """A connection for a request."""
+        # Not by aiohttp's tracing, which costs every call a tenth.
+        connection = await super().connect(req, traces, timeout)
+        try:
+            self._guard()
+        except BaseException:
+            connection.release()
+            raise
+        return connection
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         """Drop every connection."""

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 from pydantic import SecretStr
 
-from pipecat_operator.guard import asking_again
+from pipecat_operator.connections import Connector
 from pipecat_operator.limiter import SlidingWindows
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.settings import Settings, TokenMinting
@@ -98,7 +98,7 @@ class Daily:
         self._domain_id: str | None = None
         self._asking = asyncio.Lock()
         self._http = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S), trace_configs=[asking_again(guard)]
+            connector=Connector(guard), timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
         )
 
     async def close(self) -> None:

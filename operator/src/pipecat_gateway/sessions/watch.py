@@ -262,7 +262,7 @@ class Sessions:
         """
         name = names.secret_name(session.uid)
         try:
-            secret = await self._kube.get(SECRETS, self._namespace, name)
+            secret = await self._secret(name)
         except NotFound as error:
             raise Problem(502, "no_token", "The session's Secret, which holds the user's token, is gone.") from error
         except ApiError as error:
@@ -271,6 +271,13 @@ class Sessions:
         if not token:
             raise Problem(502, "no_token", "The session's Secret holds no token for the user.")
         return base64.b64decode(token).decode()
+
+    async def _secret(self, name: str) -> Object:
+        """Of a session: what stands in it never changes, so that an old answer is as good."""
+        try:
+            return await self._kube.get(SECRETS, self._namespace, name, cached=True)
+        except NotFound:
+            return await self._kube.get(SECRETS, self._namespace, name)
 
     def _retain(self, _: str | None, uids: Set[str]) -> None:
         for uid in self._known.keys() - uids:

@@ -1,12 +1,15 @@
-"""What the gateway remembers of Bots."""
+"""What the gateway remembers of Bots, and where it reads tokens."""
 
-from collections.abc import AsyncIterator
+import base64
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 
 import kopf
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from pipecat_gateway.sessions.views import Session
 from pipecat_gateway.sessions.watch import BOT_FRESH_S, Sessions
 from pipecat_gateway.wire.errors import Problem
 from pipecat_operator.kube import Kube
@@ -69,3 +72,43 @@ async def test_one_that_is_deleted_is_missed_soon_and_one_that_is_missing_is_loo
         assert (caught.value.status, api.asked) == (404, asked)
     api.there = True
     assert (await sessions.bot("one")).uid == "u-one"
+
+
+class Secrets:
+    """An API server with one Secret, of which its cache may not have heard yet."""
+
+    def __init__(self, there: Sequence[str]) -> None:
+        """``there``: where it is found."""
+        self.there = there
+        self.asked: list[str] = []
+
+    async def serve(self, request: web.Request) -> web.Response:
+        self.asked.append("cache" if request.query.get("resourceVersion") == "0" else "etcd")
+        if self.asked[-1] not in self.there:
+            return web.json_response({"kind": "Status", "reason": "NotFound"}, status=404)
+        return web.json_response({"data": {"userToken": base64.b64encode(b"let me in").decode()}})
+
+
+async def token_of(secrets: Secrets) -> str:
+    """What the gateway reads."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", secrets.serve)
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        async with Kube(lambda: kopf.ConnectionInfo(server=url)) as kube:
+            return await Sessions(kube, "ns").user_token(
+                Session(uid="u", name="s", bot="b", created_at=datetime.now(UTC))
+            )
+
+
+@pytest.mark.parametrize(("there", "asked"), [(["cache"], ["cache"]), (["etcd"], ["cache", "etcd"])])
+async def test_a_token_is_read_from_the_cache_of_the_api_server_if_that_has_it(there: list[str], asked: list[str]):
+    secrets = Secrets(there)
+    assert await token_of(secrets) == "let me in"
+    assert secrets.asked == asked
+
+
+async def test_a_token_that_is_nowhere():
+    with pytest.raises(Problem) as caught:
+        await token_of(Secrets([]))
+    assert (caught.value.status, caught.value.code) == (502, "no_token")
