@@ -3,11 +3,10 @@
 import asyncio
 import base64
 import json
-import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -26,8 +25,12 @@ from support.gateway import Gateway, Keys, bearer, gateway_account
 RATES = (10, 50, 100)
 SECONDS = 10
 """Of starts at each rate, each time."""
-ROUNDS = 4
-"""A way."""
+ROUNDS = 2
+"""Of each way alone, and of both at once."""
+BESIDE = 0.25
+"""Starts by the other client for each through the gateway, while both are measured at once: a machine that is full may
+be twice as slow a minute later.
+"""
 WAITS = 2
 """How often so many wait."""
 OPEN = 1000
@@ -45,19 +48,15 @@ Start = Callable[[], Awaitable[str]]
 
 @dataclass(slots=True)
 class Figures:
-    """Of one way at one rate, by round: ms from start to answer, answers a second, CPU ms of the gateway a start."""
+    """Of one way at one rate: ms from each start to its answer; of each round answers a second, CPU ms a start."""
 
-    took: list[list[float]] = field(default_factory=list)
+    took: list[float] = field(default_factory=list)
     pace: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
-    def percentile(self, percent: float) -> float:
-        """Of a usual round: on a full machine the slowest round may take twice as long, whichever way is in turn."""
-        return statistics.median(percentile(took, percent) for took in self.took)
-
 
 class Own:
-    """A client that needs no gateway: it makes the BotSession, waits by one shared watch, reads the Secret."""
+    """A client that needs no gateway: it makes the BotSession, waits by one shared watch, reads the Secret plainly."""
 
     def __init__(self, api: Kube, namespace: str) -> None:
         self._api = api
@@ -92,7 +91,7 @@ Ways = Callable[[Site], AbstractAsyncContextManager[Way]]
 @asynccontextmanager
 async def by_itself(site: Site) -> AsyncIterator[Way]:
     """The floor."""
-    # With the gateway's rights: the admin's calls pass the API server's checks and queues unasked.
+    # With the gateway's rights: the admin's calls pass authorization and the API server's queues unasked.
     account = await asyncio.to_thread(gateway_account, site)
     async with Kube(login=account.login) as api:
         own = Own(api, site.namespace)
@@ -147,57 +146,72 @@ def start_request() -> str:
 
 
 async def run(world: World, size: float) -> list[Row]:
-    """10, 50 and 100 a second, 10 s each, four times each way in turn; then 1,000 that wait, twice."""
+    """10, 50 and 100 a second, 10 s each, each way alone and both at once, twice; then 1,000 that wait, twice."""
     rows: list[Row] = []
     for rate in RATES:
-        rows += told(await at_rate(world, rate, max(20, int(rate * SECONDS * size))))
+        rows += told(await at_rate(world, rate, SECONDS * size))
     rows += told(await waiting_ones(world, max(20, int(OPEN * size))))
     return rows
 
 
-async def at_rate(world: World, rate: int, count: int) -> list[Row]:
-    """So many starts a second, so many in all each time."""
-    ways: tuple[Ways, ...] = (by_itself, by_gateway)
-    figures: dict[Ways, Figures] = {way: Figures() for way in ways}
+async def at_rate(world: World, rate: float, seconds: float) -> list[Row]:
+    """So many starts a second through the gateway, for so long each time."""
+    alone, at_once = ({way: Figures() for way in (by_itself, by_gateway)} for _ in range(2))
+    turns = (
+        ({by_itself: rate}, alone),
+        ({by_gateway: rate}, alone),
+        ({by_gateway: rate, by_itself: rate * BESIDE}, at_once),
+    )
     for number in range(ROUNDS):
-        # There and back, so that a drift of the machine's meets both alike.
-        for way in ways if number % 2 == 0 else reversed(ways):
-            await _once(world, way, rate, count, figures[way])
-    floor, ours = figures[by_itself], figures[by_gateway]
+        # There and back, so that a drift of the machine's meets all alike.
+        for rates, figures in turns if number % 2 == 0 else reversed(turns):
+            await _once(world, rates, seconds, figures)
     rows = []
-    for percent in (50, 99):
-        least, took = floor.percentile(percent), ours.percentile(percent)
-        what = f"{rate}/s, start to answer, p{percent}, floor: watched oneself"
-        rows.append(Row("gateway", what, took, "ms", least, "<= 1.2 x", took <= 1.2 * least))
-    pace, least = sum(ours.pace) / ROUNDS, sum(floor.pace) / ROUNDS
-    rows.append(Row("gateway", f"{rate}/s, answered a second, floor: watched oneself", pace, "/s", least))
-    rows.append(Row("gateway", f"{rate}/s, CPU of the gateway per start", sum(ours.cpu) / ROUNDS, "ms"))
+    for how, figures in (("at the same time", at_once), ("in turn", alone)):
+        for percent in (50, 99):
+            took, least = (percentile(figures[way].took, percent) for way in (by_gateway, by_itself))
+            what = f"{rate}/s, start to answer, p{percent}, floor: watched oneself, {how}"
+            rows.append(Row("gateway", what, took, "ms", least, "<= 1.2 x", took <= 1.2 * least))
+    pace, least = (sum(alone[way].pace) / ROUNDS for way in (by_gateway, by_itself))
+    rows.append(Row("gateway", f"{rate}/s, answered a second, floor: watched oneself, in turn", pace, "/s", least))
+    rows.append(Row("gateway", f"{rate}/s, CPU of the gateway per start", sum(alone[by_gateway].cpu) / ROUNDS, "ms"))
     return rows
 
 
-async def _once(world: World, way: Ways, rate: int, count: int, figures: Figures) -> None:
-    """Adds to the figures."""
-    async with world.site() as site:
+async def _once(world: World, rates: Mapping[Ways, float], seconds: float, figures: Mapping[Ways, Figures]) -> None:
+    """So many starts a second of each way, all at once; adds to the figures."""
+    async with world.site() as site, AsyncExitStack() as stack:
         site.begin(**PLENTY)
-        async with way(site) as starting:
+        ways = {way: await stack.enter_async_context(way(site)) for way in rates}
 
-            async def timed() -> tuple[float, float]:
-                at = time.monotonic()
-                await starting.start()
-                return at, time.monotonic()
+        async def load(lasting_s: float) -> list[list[tuple[float, float]]]:
+            """When each start began and was answered, by way."""
+            return await asyncio.gather(
+                *(
+                    steadily([_timed(ways[way].start) for _ in range(max(1, int(rate * lasting_s)))], rate)
+                    for way, rate in rates.items()
+                )
+            )
 
-            # The first ones make connections.
-            warm = min(rate, count)
-            await steadily([timed() for _ in range(warm)], rate)
-            await site.until_metric('pipecat_sessions{phase="Running"}', warm)
-            before = cpu_s(starting.pid) if starting.pid else 0.0
-            times = await steadily([timed() for _ in range(count)], rate)
-            # What the watch tells of them later is theirs, too.
-            await site.until_metric('pipecat_sessions{phase="Running"}', warm + count)
-            if starting.pid:
-                figures.cpu.append((cpu_s(starting.pid) - before) * 1000 / count)
-    figures.took.append([(end - at) * 1000 for at, end in times])
-    figures.pace.append(count / (max(end for _, end in times) - times[0][0]))
+        # The first ones make connections.
+        started = sum(map(len, await load(min(1, seconds))))
+        await site.until_metric('pipecat_sessions{phase="Running"}', started)
+        before = {way: cpu_s(each.pid) for way, each in ways.items() if each.pid}
+        times = dict(zip(rates, await load(seconds), strict=True))
+        # What the watch tells of them later is theirs, too.
+        await site.until_metric('pipecat_sessions{phase="Running"}', started + sum(map(len, times.values())))
+        for way, begun in before.items():
+            figures[way].cpu.append((cpu_s(ways[way].pid or 0) - begun) * 1000 / len(times[way]))
+    for way, of_way in times.items():
+        figures[way].took += [(end - at) * 1000 for at, end in of_way]
+        figures[way].pace.append(len(of_way) / (max(end for _, end in of_way) - of_way[0][0]))
+
+
+async def _timed(start: Start) -> tuple[float, float]:
+    """When it began and when it was answered."""
+    at = time.monotonic()
+    await start()
+    return at, time.monotonic()
 
 
 async def waiting_ones(world: World, count: int) -> list[Row]:

@@ -36,8 +36,8 @@ class Connector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
-        """A connection for a request."""
-        # Not by aiohttp's tracing, which costs every call a tenth.
+        """A connection for a request, if the guard lets it go."""
+        # Asked here, not by aiohttp's tracing: that costs every call a tenth.
         connection = await super().connect(req, traces, timeout)
         try:
             self._guard()

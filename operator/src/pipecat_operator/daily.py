@@ -79,7 +79,7 @@ def limiters(settings: Settings) -> tuple[SlidingWindows, SlidingWindows]:
 
 
 class Daily:
-    """A client of one Daily domain. ``guard`` is called before every request, as Kube's is."""
+    """A client of one Daily domain. ``guard`` is called as Kube's is."""
 
     def __init__(
         self,

@@ -269,9 +269,9 @@ class Kube:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable(0, type(error).__name__, f"no answer to {method} {path}: {error}") from error
 
-    async def get(self, resource: Resource, namespace: str, name: str, cached: bool = False) -> Object:
-        """One object. ``cached``: as the API server last heard of it, at half the cost and half the wait; what
-        was written a moment ago may not be there yet.
+    async def get(self, resource: Resource, namespace: str, name: str, *, cached: bool = False) -> Object:
+        """One object. ``cached``: from the API server's memory, at about half the cost; what was just written may be
+        missing there, and what was deleted still be there.
         """
         params = {"resourceVersion": "0"} if cached else None
         return await self._call("GET", resource.path(namespace, name), params=params)

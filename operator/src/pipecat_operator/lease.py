@@ -60,7 +60,7 @@ class Lease:
         return self._age() > RENEW_DEADLINE_S
 
     def check(self) -> None:
-        """Called before every request of a leader.
+        """Called before every request of a leader, and once that has its connection.
 
         Raises:
             LeadershipLost: it is overdue, or not ours.

@@ -163,12 +163,13 @@ async def test_three_calls_a_start_through_the_gateway_and_one_watch_for_all(wor
         calls = Counter(call.label(site.namespace) for call in ledger.calls)
     assert [status for status, _ in answers] == [200] * count
     sessions = "kubernetes/apis/pipecat.dev/v1alpha1/namespaces/OWN/botsessions"
+    # The API server's cache may not have heard of a Secret yet.
+    assert count <= calls.pop("GET kubernetes/api/v1/namespaces/OWN/secrets/bs-UID") <= 2 * count
     assert calls == {
         f"GET {sessions}": 1,
         f"WATCH {sessions}": 1,
         "GET kubernetes/apis/pipecat.dev/v1alpha1/namespaces/OWN/bots/bot": count,
         f"POST {sessions}": count,
-        "GET kubernetes/api/v1/namespaces/OWN/secrets/bs-UID": count,
     }
 
 
@@ -178,7 +179,7 @@ async def test_both_ways_of_the_gateways_measurement_start_the_same(world: World
         site.begin(**PLENTY)
         specs = []
         for way in (by_itself, by_gateway):
-            async with way(world, site) as starting:
+            async with way(site) as starting:
                 token = jwt.decode(await starting.start(), options={"verify_signature": False})
             await site.until_metric('pipecat_sessions{phase="Running"}', len(specs) + 1, WAIT_S)
             (spec,) = [
@@ -192,11 +193,10 @@ async def test_both_ways_of_the_gateways_measurement_start_the_same(world: World
 
 async def test_the_gateways_measurement_runs_at_a_small_size(world: World):
     """Every start is answered, or it would have raised; who waits is not answered before the callers leave."""
-    count = 10
-    rows = [*await at_rate(world, count, count), *await waiting_ones(world, count)]
-    assert [row.unit for row in rows] == ["ms", "ms", "/s", "ms", "MB", "MB", "kB", "MB", "MB"]
-    assert all(row.figure > 0 for row in rows[:3])
-    assert [row.met is not None for row in rows] == [True, True, *[False] * 7]
+    rows = [*await at_rate(world, rate=10, seconds=1), *await waiting_ones(world, 10)]
+    assert [row.unit for row in rows] == [*["ms"] * 4, "/s", "ms", "MB", "MB", "kB", "MB", "MB"]
+    assert all(row.figure > 0 for row in rows[:5])
+    assert [row.met is not None for row in rows] == [*[True] * 4, *[False] * 7]
 
 
 async def lives(world: World, site: Site, count: int) -> None:

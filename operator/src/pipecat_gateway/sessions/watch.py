@@ -273,10 +273,11 @@ class Sessions:
         return base64.b64decode(token).decode()
 
     async def _secret(self, name: str) -> Object:
-        """Of a session: what stands in it never changes, so that an old answer is as good."""
+        """A session's. It is immutable: an old answer is as good."""
         try:
             return await self._kube.get(SECRETS, self._namespace, name, cached=True)
         except NotFound:
+            # The API server's cache may not have heard of it yet.
             return await self._kube.get(SECRETS, self._namespace, name)
 
     def _retain(self, _: str | None, uids: Set[str]) -> None:
