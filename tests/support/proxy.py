@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -126,6 +127,7 @@ class Proxy:
         self._ledger = ledger
         self._watches: set[_Watch] = set()
         self._runner: web.AppRunner | None = None
+        self._listener: socket.socket | None = None
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -133,13 +135,17 @@ class Proxy:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(self._runner, self._listener).start()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.cut_watches()
-        if self._runner:
+        if self._runner and self._listener:
+            # asyncio forgets, unclosed, what it accepted in the very turn in which its server is closed.
+            asyncio.get_running_loop().remove_reader(self._listener)
+            await asyncio.sleep(0)
             await self._runner.cleanup()
 
     def cut_watches(self) -> None:
