@@ -40,6 +40,8 @@ class Call:
     method: str
     path: str
     watch: bool
+    cached: bool
+    """A read that the API server's cache may answer."""
     at: datetime
 
     @property
@@ -104,7 +106,13 @@ class Ledger:
     def note(self, side: Side, request: web.Request) -> Call:
         """Count the call."""
         call = Call(
-            next(self._numbers), side, request.method, request.path, "watch" in request.query, datetime.now(UTC)
+            number=next(self._numbers),
+            side=side,
+            method=request.method,
+            path=request.path,
+            watch="watch" in request.query,
+            cached=request.query.get("resourceVersion") == "0",
+            at=datetime.now(UTC),
         )
         self.calls.append(call)
         return call

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import kopf
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from pipecat_operator import causes
 from pipecat_operator.causes import PAUSE_MAX_S, PAUSE_S, SHARE, Causes, pause_s
 from pipecat_operator.kube import Kube, Unavailable
+from support.answering import answering
 
 
 def event(uid: str, message: str, at: str = "2026-11-27T09:00:00Z") -> dict:
@@ -53,12 +53,7 @@ async def asked(events: Events, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(causes, "PAUSE_S", 0.0)
     monkeypatch.setattr(causes, "SHARE", 0.0)
     monkeypatch.setattr(causes, "WAIT_S", 60.0)
-    application = web.Application()
-    application.router.add_get("/{path:.*}", events.serve)
-    async with (
-        TestServer(application) as server,
-        Kube(lambda: kopf.ConnectionInfo(server=str(server.make_url("")).rstrip("/"))) as kube,
-    ):
+    async with answering(events.serve) as url, Kube(lambda: kopf.ConnectionInfo(server=url)) as kube:
         asked = Causes(kube)
         yield asked
         await asked.close()

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import kopf
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from pipecat_operator.daily import Daily
 from pipecat_operator.kube import BOTS, Kube
 from pipecat_operator.lease import LeadershipLost
 from pipecat_operator.metrics import Metrics
 from pipecat_operator.settings import load
+from support.answering import answering
 
 
 @dataclass
@@ -51,10 +51,8 @@ async def slow() -> Slow:
 @pytest.fixture
 async def url(slow: Slow) -> AsyncIterator[str]:
     """Where it listens."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", slow.serve)
-    async with TestServer(application) as server:
-        yield str(server.make_url("")).rstrip("/")
+    async with answering(slow.serve) as url:
+        yield url
 
 
 async def test_one_that_waits_for_another_to_give_its_connection_back(slow: Slow, url: str):

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import kopf
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from pipecat_gateway.sessions.views import Session
 from pipecat_gateway.sessions.watch import BOT_FRESH_S, Sessions
 from pipecat_gateway.wire.errors import Problem
 from pipecat_operator.kube import Kube
+from support.answering import answering
 
 
 class Api:
@@ -41,12 +41,8 @@ async def api() -> Api:
 @pytest.fixture
 async def sessions(api: Api) -> AsyncIterator[Sessions]:
     """Of its namespace."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", api.serve)
-    async with TestServer(application) as server:
-        url = str(server.make_url("")).rstrip("/")
-        async with Kube(lambda: kopf.ConnectionInfo(server=url)) as kube:
-            yield Sessions(kube, "ns", now=lambda: api.now)
+    async with answering(api.serve) as url, Kube(lambda: kopf.ConnectionInfo(server=url)) as kube:
+        yield Sessions(kube, "ns", now=lambda: api.now)
 
 
 async def test_a_bot_that_was_there_a_moment_ago_is_not_asked_for_again(sessions: Sessions, api: Api):
@@ -91,14 +87,9 @@ class Secrets:
 
 async def token_of(secrets: Secrets) -> str:
     """What the gateway reads."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", secrets.serve)
-    async with TestServer(application) as server:
-        url = str(server.make_url("")).rstrip("/")
-        async with Kube(lambda: kopf.ConnectionInfo(server=url)) as kube:
-            return await Sessions(kube, "ns").user_token(
-                Session(uid="u", name="s", bot="b", created_at=datetime.now(UTC))
-            )
+    session = Session(uid="u", name="s", bot="b", created_at=datetime.now(UTC))
+    async with answering(secrets.serve) as url, Kube(lambda: kopf.ConnectionInfo(server=url)) as kube:
+        return await Sessions(kube, "ns").user_token(session)
 
 
 @pytest.mark.parametrize(("there", "asked"), [(["cache"], ["cache"]), (["etcd"], ["cache", "etcd"])])
